@@ -1,0 +1,74 @@
+"""Loud typed readers of the environment: a wrong value stops the start and names its variable."""
+
+import ipaddress
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+_env = environ.Env()
+T = TypeVar("T")
+
+
+def text(name: str, default: str) -> str:
+    """A string; ``NAME_FILE`` may name a file that holds it (for secrets mounted as files)."""
+    # Read from the mapping itself: django-environ takes a value that starts with "$" for a reference.
+    file = _env.ENVIRON.get(f"{name}_FILE")
+    if file is None:
+        return str(_env.ENVIRON.get(name, default))
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name}_FILE: cannot read {file} ({error.strerror})") from error
+
+
+def flag(name: str, default: bool) -> bool:  # noqa: FBT001 - a default value, not a switch
+    value = text(name, str(default)).lower()
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"0", "false", "no", "off"}:
+        return False
+    raise ImproperlyConfigured(f"{name}: {value!r} is neither true nor false")
+
+
+def number(name: str, default: int) -> int:
+    return _parsed(name, str(default), int, "a whole number")
+
+
+def words(name: str, default: str = "") -> list[str]:
+    """A comma-separated list; empty entries are dropped."""
+    return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def networks(name: str, default: str = "") -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    return [
+        _convert(name, word, ipaddress.ip_network, "a network such as 10.0.0.0/8") for word in words(name, default)
+    ]
+
+
+def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    value = text(name, default)
+    if value not in allowed:
+        raise ImproperlyConfigured(f"{name}: {value!r} is not one of {', '.join(allowed)}")
+    return value
+
+
+def database(url: str) -> dict[str, object]:
+    """A database address such as postgres://user:password@host:5432/name, as Django wants it."""
+    try:
+        return dict(environ.Env.db_url_config(url))
+    except (ValueError, ImproperlyConfigured) as error:
+        raise ImproperlyConfigured("DATABASE_URL: not a database address (postgres://user:password@host/name)") from error
+
+
+def _parsed(name: str, default: str, convert: Callable[[str], T], wanted: str) -> T:
+    return _convert(name, text(name, default), convert, wanted)
+
+
+def _convert(name: str, value: str, convert: Callable[[str], T], wanted: str) -> T:
+    try:
+        return convert(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {value!r} is not {wanted}") from error

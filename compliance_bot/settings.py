@@ -1,0 +1,173 @@
+"""The one settings file. The environment is the only variation; docs/configuration.md lists every variable."""
+
+import os
+from pathlib import Path
+
+from csp.constants import NONE, SELF
+from django.utils.translation import gettext_lazy as _
+
+from compliance_bot import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# Where everything lives that must survive an upgrade: database, keys, secrets. Default: inside the checkout.
+DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var")))
+
+# "sandbox" brings a WeCom world on loopback; it is refused wherever the product could be reached from outside
+# (compliance_bot.checks). Production is the default, so that nobody gets the sandbox by forgetting a variable.
+ENVIRONMENT = env.choice("ENVIRONMENT", "production", ("production", "sandbox"))
+SANDBOX = ENVIRONMENT == "sandbox"
+SANDBOX_PORT = env.number("SANDBOX_PORT", 8001)
+SANDBOX_URL = f"http://127.0.0.1:{SANDBOX_PORT}"
+
+DEBUG = False
+SECRET_KEY = env.text("SECRET_KEY", "")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]" if SANDBOX else "")
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
+POLICY_FILE = Path(env.text("POLICY_FILE", str(BASE_DIR / "deploy" / "policy.yaml")))
+
+INSTALLED_APPS = [
+    "compliance_bot.apps.AdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_q",
+    "compliance_bot.apps.ComplianceBotConfig",
+    "audit.apps.AuditConfig",
+    "workflows.apps.WorkflowsConfig",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "audit.middleware.RequestContextMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "compliance_bot.urls"
+WSGI_APPLICATION = "compliance_bot.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+_sqlite = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": DATA_DIR / "db.sqlite3",
+    "CONN_MAX_AGE": 60,
+    "OPTIONS": {
+        # Writers queue up front instead of failing half-way; readers never wait (write-ahead log).
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+    },
+}
+_url = env.text("DATABASE_URL", "")
+DATABASES = {"default": {**env.database(_url), "CONN_MAX_AGE": 60} if _url else _sqlite}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CACHES = {
+    "default": {
+        # Shared by all processes without another service.
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "cache",
+    }
+}
+
+# Retries belong to our own rows (docs/decisions/0002); the queue only carries hints. A task may wait behind
+# queue_limit others per worker, so retry is far above timeout.
+Q_CLUSTER = {
+    "name": "compliance-bot",
+    "orm": "default",
+    "workers": env.number("WORKERS", 2),
+    "queue_limit": 2,
+    "bulk": 1,
+    "timeout": 60,
+    "retry": 200,
+    "ack_failures": True,
+    "max_attempts": 1,
+    "save_limit": 0,
+    "catch_up": False,
+    "poll": 0.2,
+    "log_level": "WARNING",
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
+LOCALE_PATHS = [BASE_DIR / "compliance_bot" / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = env.text("TIME_ZONE", "Asia/Shanghai")
+
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "templates" / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+# Security of the browser side. Plain HTTP is acceptable on loopback only, which is where the sandbox lives.
+_HTTPS = not SANDBOX
+SECURE_SSL_REDIRECT = _HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if _HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _HTTPS
+SECURE_HSTS_PRELOAD = _HTTPS
+SESSION_COOKIE_SECURE = _HTTPS
+CSRF_COOKIE_SECURE = _HTTPS
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if env.flag("BEHIND_TLS_PROXY", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],  # the admin's own icons
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+
+# The only private address that outgoing requests may reach, and only in the sandbox.
+EGRESS_ALLOW = [f"127.0.0.1:{SANDBOX_PORT}"] if SANDBOX else []
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": os.environ.get("LOG_LEVEL", "INFO")},
+}
