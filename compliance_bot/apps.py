@@ -11,3 +11,9 @@ class AdminConfig(DjangoAdminConfig):
 class ComplianceBotConfig(AppConfig):
     name = "compliance_bot"
     verbose_name = "Compliance Bot"
+
+    def ready(self) -> None:
+        from compliance_bot import checks  # noqa: F401 - importing registers the checks
+        from compliance_bot.guardrails import redaction
+
+        redaction.install()

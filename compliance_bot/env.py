@@ -1,6 +1,9 @@
 """Loud typed readers of the environment: a wrong value stops the start and names its variable."""
 
+import contextlib
 import ipaddress
+import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +27,29 @@ def text(name: str, default: str) -> str:
         raise ImproperlyConfigured(f"{name}_FILE: cannot read {file} ({error.strerror})") from error
 
 
-def flag(name: str, default: bool) -> bool:  # noqa: FBT001 - a default value, not a switch
+def key(name: str, file: Path) -> str:
+    """A secret key: from the environment, or from a file that is made on the first start (mode 0600)."""
+    given = text(name, "")
+    if given:
+        return given
+    try:
+        if file.exists():
+            return file.read_text(encoding="ascii").strip()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Another process may be first: whoever links the finished file wins, and all read the same one.
+        draft = file.with_name(f"{file.name}.{os.getpid()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+            stream.write(secrets.token_urlsafe(50))
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, file)
+        draft.unlink()
+        return file.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name}: cannot keep a key in {file} ({error.strerror})") from error
+
+
+def flag(name: str, *, default: bool) -> bool:
     value = text(name, str(default)).lower()
     if value in {"1", "true", "yes", "on"}:
         return True

@@ -21,7 +21,9 @@ SANDBOX_PORT = env.number("SANDBOX_PORT", 8001)
 SANDBOX_URL = f"http://127.0.0.1:{SANDBOX_PORT}"
 
 DEBUG = False
-SECRET_KEY = env.text("SECRET_KEY", "")
+SECRET_KEY = env.key("SECRET_KEY", DATA_DIR / "secret.key")
+# Authenticates audit events until a seal covers them; never stored in the database.
+AUDIT_KEY = env.key("AUDIT_KEY", DATA_DIR / "audit.key")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]" if SANDBOX else "")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 POLICY_FILE = Path(env.text("POLICY_FILE", str(BASE_DIR / "deploy" / "policy.yaml")))
@@ -33,6 +35,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "auditlog",
     "django_q",
     "compliance_bot.apps.ComplianceBotConfig",
     "audit.apps.AuditConfig",
@@ -119,6 +122,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "admin:login"
+
+AUDITLOG_CID_GETTER = "audit.diffs.request_id"
+AUDITLOG_DISABLE_REMOTE_ADDR = True  # it trusts the left-most X-Forwarded-For; the trail records the address
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]

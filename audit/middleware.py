@@ -1,0 +1,24 @@
+"""Each request gets an id of our own making, and everything recorded during it carries that id."""
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+
+from audit.context import Actor, Cause, caused_by
+
+
+class RequestContextMiddleware:
+    """Sets the cause of the request and returns its id as ``X-Request-ID``.
+
+    A client's own ``X-Request-ID`` is ignored: whoever can choose the id can blur the trail.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        cause = Cause(lambda: Actor.of(request.user), ip=request.META.get("REMOTE_ADDR") or None)
+        with caused_by(cause):
+            response = self.get_response(request)
+        response["X-Request-ID"] = str(cause.request_id)
+        return response

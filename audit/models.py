@@ -1,0 +1,93 @@
+"""The trail: one append-only table. Rows are written by ``audit.recorder`` and by nothing else."""
+
+import json
+from typing import Any, NoReturn
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from audit import vocabulary
+
+
+class AppendOnly(Exception):
+    """The trail is never changed; what is wrong is corrected by a further event."""
+
+
+class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise AppendOnly("audit events cannot be updated")
+
+    def delete(self) -> NoReturn:
+        raise AppendOnly("audit events cannot be deleted")
+
+
+class AuditEvent(models.Model):
+    """A past-tense fact. No foreign keys: the trail outlives everything that it speaks of."""
+
+    class Outcome(models.TextChoices):
+        SUCCESS = "success", _("Success")
+        FAILURE = "failure", _("Failure")
+        REFUSED = "refused", _("Refused")
+
+    event_id = models.UUIDField(_("event"), unique=True, editable=False)
+    at = models.DateTimeField(_("when"))
+    retention_class = models.CharField(_("retention class"), max_length=20, default="standard")
+    who_kind = models.CharField(_("kind of actor"), max_length=10)
+    who_id = models.CharField(_("actor's id"), max_length=40, blank=True)
+    who_label = models.CharField(_("who"), max_length=150, blank=True)
+    on_behalf_of = models.CharField(_("on behalf of"), max_length=150, blank=True)
+    what = models.CharField(_("what"), max_length=60)
+    target_type = models.CharField(_("kind of object"), max_length=60, blank=True)
+    target_id = models.CharField(_("object's id"), max_length=40, blank=True)
+    target_label = models.CharField(_("object"), max_length=200, blank=True)
+    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome, default=Outcome.SUCCESS)
+    why = models.TextField(_("why"), blank=True)
+    request_id = models.UUIDField(_("request"))
+    parent_event_id = models.UUIDField(_("caused by event"), null=True, blank=True)
+    ip = models.GenericIPAddressField(_("address"), null=True, blank=True)
+    payload_digest = models.BinaryField(null=True, max_length=32)
+    schema_v = models.PositiveSmallIntegerField()
+    nonce = models.BinaryField(max_length=16)
+    canon = models.TextField()
+    row_hash = models.BinaryField(max_length=32)
+    row_mac = models.BinaryField(max_length=32)
+
+    objects = AuditEventQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("audit event")
+        verbose_name_plural = _("audit events")
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["who_id", "id"], name="audit_who"),
+            models.Index(fields=["what", "id"], name="audit_what"),
+            models.Index(fields=["target_type", "target_id", "id"], name="audit_target"),
+            models.Index(fields=["request_id"], name="audit_request"),
+            models.Index(fields=["at", "id"], name="audit_at"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(outcome__in=["success", "failure", "refused"]), name="audit_outcome_known"
+            ),
+        ]
+        permissions = [("export_auditevent", "Can export audit events")]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.who_label or self.who_kind} {self.what}"
+
+    @property
+    def what_label(self) -> str:
+        return vocabulary.label(self.what)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The details recorded with the event, read from the text that is hashed."""
+        return dict(json.loads(self.canon)["facts"])
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise AppendOnly("audit events cannot be changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise AppendOnly("audit events cannot be deleted")

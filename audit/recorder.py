@@ -1,0 +1,105 @@
+"""The only writer of the trail."""
+
+import os
+import uuid
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+from django.conf import settings
+from django.db import models, transaction
+from django.utils import timezone
+
+from audit import context, vocabulary
+from audit.canonical import SCHEMA_VERSION, canonical_json, row_hash, row_mac, storable
+from audit.context import uuid7
+from audit.models import AuditEvent
+from compliance_bot.guardrails.redaction import redact
+
+Outcome = AuditEvent.Outcome
+
+
+class NotInTransaction(RuntimeError):
+    """An event is recorded together with what it tells of, or neither is."""
+
+
+def record(
+    what: str,
+    *,
+    target: models.Model | None = None,
+    why: str = "",
+    outcome: Outcome = Outcome.SUCCESS,
+    facts: Mapping[str, Any] | None = None,
+) -> AuditEvent:
+    """Append one event under the cause in force. Call it inside the transaction that it tells of.
+
+    ``facts`` are JSON values without floats; they, ``why`` and labels are redacted and made storable.
+    """
+    if not transaction.get_connection().in_atomic_block:
+        raise NotInTransaction(f"{what}: recorded outside a transaction")
+    if not vocabulary.is_declared(what):
+        raise ValueError(f"{what!r} is not a declared audit event")
+    event = _build(what, target, why, outcome)
+    _bind(event, _clean_facts(facts or {}))
+    event.save(force_insert=True)
+    return event
+
+
+def _build(what: str, target: models.Model | None, why: str, outcome: Outcome) -> AuditEvent:
+    cause = context.current()
+    actor = cause.actor_of()
+    return AuditEvent(
+        event_id=uuid7(),
+        at=timezone.now(),
+        who_kind=actor.kind,
+        who_id=actor.id,
+        who_label=storable(actor.label, 150),
+        on_behalf_of=storable(cause.on_behalf_of, 150),
+        what=what,
+        target_type=target._meta.label_lower if target else "",
+        target_id=str(target.pk) if target else "",
+        target_label=_clean(str(target), 200) if target else "",
+        outcome=outcome,
+        why=_clean(why),
+        request_id=cause.request_id,
+        parent_event_id=cause.parent_event_id,
+        ip=cause.ip,
+        schema_v=SCHEMA_VERSION,
+        nonce=os.urandom(16),
+    )
+
+
+_HASHED = (
+    "retention_class who_kind who_id who_label on_behalf_of what target_type target_id target_label outcome why ip"
+).split()
+
+
+def _bind(event: AuditEvent, facts: Mapping[str, Any]) -> None:
+    fields: dict[str, Any] = {name: getattr(event, name) for name in _HASHED}
+    fields["outcome"] = str(event.outcome)
+    fields["at"] = event.at.astimezone(UTC).isoformat(timespec="microseconds")
+    fields["event_id"] = str(event.event_id)
+    fields["request_id"] = str(event.request_id)
+    fields["parent_event_id"] = _text(event.parent_event_id)
+    fields["facts"] = facts
+    event.canon = canonical_json(fields)
+    event.row_hash = row_hash(event.canon, event.nonce)
+    event.row_mac = row_mac(event.row_hash, settings.AUDIT_KEY.encode())
+
+
+def _text(value: uuid.UUID | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _clean(text: str, limit: int = 4096) -> str:
+    return storable(redact(text), limit)
+
+
+def _clean_facts(value: Any) -> Any:
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, Mapping):
+        return {_clean(str(key), 200): _clean_facts(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean_facts(entry) for entry in value]
+    return value

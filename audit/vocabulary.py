@@ -1,0 +1,45 @@
+"""The names that audit events may have. An undeclared name is a typing slip and is refused."""
+
+from django.db.models import TextChoices
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+_labels: dict[str, str | Promise] = {}
+
+
+class AccessEvent(TextChoices):
+    """What the trail itself observes: who came in, who tried."""
+
+    SIGNED_IN = "access.signed_in", _("Signed in")
+    SIGN_IN_FAILED = "access.sign_in_failed", _("Sign-in failed")
+    SIGNED_OUT = "access.signed_out", _("Signed out")
+    DENIED = "access.denied", _("Access denied")
+
+
+class ObjectEvent(TextChoices):
+    """Field changes that people make in forms; the facts hold the difference."""
+
+    CREATED = "object.created", _("Created")
+    CHANGED = "object.changed", _("Changed")
+    DELETED = "object.deleted", _("Deleted")
+
+
+def declare(events: type[TextChoices]) -> None:
+    """Make the names of ``events`` known, with their labels for people."""
+    _labels.update(zip(events.values, events.labels, strict=True))
+
+
+def is_declared(what: str) -> bool:
+    return what in _labels
+
+
+def label(what: str) -> str:
+    return str(_labels.get(what, what))
+
+
+def choices() -> list[tuple[str, str]]:
+    return sorted((what, str(text)) for what, text in _labels.items())
+
+
+declare(AccessEvent)
+declare(ObjectEvent)

@@ -1,0 +1,55 @@
+"""Who is reached, and whether that makes a message a mass send."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipient:
+    """One address that a channel delivers to.
+
+    ``address`` is "" where the channel itself is the recipient (a group robot). ``size`` is the number of
+    people behind the address; None means that nobody declared it.
+    """
+
+    channel_id: int
+    channel: str
+    address: str
+    label: str
+    is_group: bool
+    size: int | None
+
+    def sort_key(self) -> tuple[int, str]:
+        return self.channel_id, self.address
+
+    def facts(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def people(recipients: Sequence[Recipient]) -> int | None:
+    """How many people are reached; None as soon as one group's size is unknown."""
+    total = 0
+    for recipient in recipients:
+        if recipient.size is None:
+            return None
+        total += recipient.size
+    return total
+
+
+def mass_send_reasons(recipients: Sequence[Recipient], *, min_recipients: int) -> tuple[str, ...]:
+    """Why this audience makes a message a mass send; empty when it does not. Unknown counts as large."""
+    groups = [recipient for recipient in recipients if recipient.is_group]
+    unknown = [group.label for group in groups if group.size is None]
+    large = [group.label for group in groups if group.size is not None and group.size > min_recipients]
+    total = people(recipients)
+    reasons = []
+    if unknown:
+        reasons.append(f"group size unknown: {', '.join(unknown)}")
+    if large:
+        reasons.append(f"group of more than {min_recipients} people: {', '.join(large)}")
+    if len(groups) > 1:
+        reasons.append(f"{len(groups)} groups")
+    if total is not None and total > min_recipients:
+        reasons.append(f"{total} people, more than {min_recipients}")
+    return tuple(reasons)

@@ -1,0 +1,53 @@
+"""The names of what the loop puts on the audit trail: past-tense facts."""
+
+from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy as _
+
+
+class Event(TextChoices):
+    WORKFLOW_ACTIVATED = "workflow.activated", _("Workflow activated")
+    WORKFLOW_PAUSED = "workflow.paused", _("Workflow paused")
+
+    RUN_QUEUED = "run.queued", _("Run queued")
+    RUN_STARTED = "run.started", _("Run started")
+    RUN_SUCCEEDED = "run.succeeded", _("Run succeeded")
+    RUN_FAILED = "run.failed", _("Run failed")
+    RUN_SKIPPED = "run.skipped", _("Run skipped")
+    RUN_MISSED = "run.missed", _("Run missed")
+
+    SOURCE_READ = "source.read", _("Source read")
+    SOURCE_FAILED = "source.failed", _("Source could not be read")
+
+    DIGEST_COMPOSED = "digest.composed", _("Digest composed")
+
+    MESSAGE_WRITTEN = "message.written", _("Message written")
+    MESSAGE_SUBMITTED = "message.submitted", _("Message submitted")
+    MESSAGE_RELEASED = "message.released", _("Message released")
+    MESSAGE_FINISHED = "message.finished", _("Message finished")
+    MESSAGE_CANCELLED = "message.cancelled", _("Message cancelled")
+    MESSAGE_REOPENED = "message.reopened", _("Message reopened")
+
+    APPROVAL_REQUESTED = "approval.requested", _("Approval requested")
+    APPROVAL_VIEWED = "approval.viewed", _("Approval request viewed")
+    APPROVAL_GRANTED = "approval.granted", _("Approval granted")
+    APPROVAL_DENIED = "approval.denied", _("Approval denied")
+    APPROVAL_EXPIRED = "approval.expired", _("Approval expired")
+    APPROVAL_WITHDRAWN = "approval.withdrawn", _("Approval withdrawn")
+    APPROVAL_VOIDED = "approval.voided", _("Approval void: content changed")
+    APPROVAL_EXECUTED = "approval.executed", _("Approval executed")
+    APPROVAL_REFUSED = "approval.refused", _("Decision refused")
+
+    DELIVERY_ATTEMPTED = "delivery.attempted", _("Delivery attempted")
+    DELIVERY_SENT = "delivery.sent", _("Delivery sent")
+    DELIVERY_POSTPONED = "delivery.postponed", _("Delivery postponed")
+    DELIVERY_FAILED = "delivery.failed", _("Delivery failed")
+    DELIVERY_UNKNOWN = "delivery.unknown", _("Delivery outcome unknown")
+    DELIVERY_SETTLED = "delivery.settled", _("Unknown delivery settled")
+
+    CHANNEL_BROKEN = "channel.broken", _("Channel broken")
+    CHANNEL_REPAIRED = "channel.repaired", _("Channel in use again")
+
+    SECRET_STORED = "secret.stored", _("Secret stored")
+    SECRET_USED = "secret.used", _("Secret used")
+
+    POLICY_LOADED = "policy.loaded", _("Policy loaded")

@@ -1,0 +1,15 @@
+"""When to try again."""
+
+MAX_ATTEMPTS = 5
+_BASE_SECONDS = 2.0
+_CAP_SECONDS = 300.0
+
+
+def backoff(attempt: int, *, fraction: float, at_least: float | None = None) -> float:
+    """Seconds until the next try after ``attempt`` (counted from 1) failed: exponential with full jitter.
+
+    ``fraction`` in [0, 1) is the jitter's draw, given by the caller so that this stays pure. ``at_least`` is what
+    the receiving system asked for (Retry-After); it is a floor, and jitter goes on top of it.
+    """
+    ceiling = min(_CAP_SECONDS, _BASE_SECONDS * 2**attempt)
+    return (at_least or 0.0) + fraction * ceiling

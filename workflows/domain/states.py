@@ -1,0 +1,137 @@
+"""The life of everything that lives: states, what may follow what, and named sets for queries and buttons."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from django.db.models import TextChoices
+from django.utils.translation import pgettext_lazy
+
+S = TypeVar("S", bound=TextChoices)
+
+
+class WorkflowState(TextChoices):
+    DRAFT = "draft", pgettext_lazy("workflow", "Draft")
+    ACTIVE = "active", pgettext_lazy("workflow", "Active")
+    PAUSED = "paused", pgettext_lazy("workflow", "Paused")
+
+
+class RunState(TextChoices):
+    QUEUED = "queued", pgettext_lazy("run", "Queued")
+    RUNNING = "running", pgettext_lazy("run", "Running")
+    SUCCEEDED = "succeeded", pgettext_lazy("run", "Succeeded")
+    FAILED = "failed", pgettext_lazy("run", "Failed")
+    SKIPPED = "skipped", pgettext_lazy("run", "Skipped")
+    MISSED = "missed", pgettext_lazy("run", "Missed")
+
+
+RUN_ACTIVE = frozenset({RunState.QUEUED, RunState.RUNNING})
+
+
+class MessageState(TextChoices):
+    DRAFT = "draft", pgettext_lazy("message", "Draft")
+    PENDING = "pending", pgettext_lazy("message", "Waiting for approval")
+    RELEASED = "released", pgettext_lazy("message", "On its way")
+    SENT = "sent", pgettext_lazy("message", "Sent")
+    PARTLY_SENT = "partly_sent", pgettext_lazy("message", "Partly sent")
+    FAILED = "failed", pgettext_lazy("message", "Failed")
+    CANCELLED = "cancelled", pgettext_lazy("message", "Cancelled")
+
+
+MESSAGE_TRANSITIONS: Mapping[MessageState, frozenset[MessageState]] = {
+    MessageState.DRAFT: frozenset({MessageState.PENDING, MessageState.RELEASED, MessageState.CANCELLED}),
+    MessageState.PENDING: frozenset({MessageState.RELEASED, MessageState.DRAFT, MessageState.CANCELLED}),
+    MessageState.RELEASED: frozenset({MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED}),
+    # A part that failed may be sent again by a person, and an unknown one may turn out to have arrived.
+    MessageState.PARTLY_SENT: frozenset({MessageState.RELEASED}),
+    MessageState.FAILED: frozenset({MessageState.RELEASED}),
+    MessageState.SENT: frozenset(),
+    MessageState.CANCELLED: frozenset(),
+}
+MESSAGE_TERMINAL = frozenset(
+    {MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED, MessageState.CANCELLED}
+)
+
+
+class DeliveryState(TextChoices):
+    QUEUED = "queued", pgettext_lazy("delivery", "Queued")
+    SENDING = "sending", pgettext_lazy("delivery", "Sending")
+    WAITING = "waiting", pgettext_lazy("delivery", "Waiting to retry")
+    SENT = "sent", pgettext_lazy("delivery", "Sent")
+    UNKNOWN = "unknown", pgettext_lazy("delivery", "Unknown")
+    FAILED = "failed", pgettext_lazy("delivery", "Failed")
+    DEAD = "dead", pgettext_lazy("delivery", "Given up")
+
+
+DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
+    DeliveryState.QUEUED: frozenset({DeliveryState.SENDING}),
+    DeliveryState.WAITING: frozenset({DeliveryState.SENDING}),
+    DeliveryState.SENDING: frozenset(
+        {
+            DeliveryState.SENT,
+            DeliveryState.WAITING,
+            DeliveryState.UNKNOWN,
+            DeliveryState.FAILED,
+            DeliveryState.DEAD,
+        }
+    ),
+    DeliveryState.UNKNOWN: frozenset({DeliveryState.SENT, DeliveryState.QUEUED}),
+    DeliveryState.FAILED: frozenset(),
+    DeliveryState.DEAD: frozenset(),
+    DeliveryState.SENT: frozenset(),
+}
+DELIVERY_DUE = frozenset({DeliveryState.QUEUED, DeliveryState.WAITING})
+"""May be claimed once their time has come."""
+DELIVERY_OPEN = DELIVERY_DUE | {DeliveryState.SENDING, DeliveryState.UNKNOWN}
+"""The message is not finished while one of its deliveries is here."""
+
+
+class ApprovalState(TextChoices):
+    PENDING = "pending", pgettext_lazy("approval", "Pending")
+    APPROVED = "approved", pgettext_lazy("approval", "Approved")
+    EXECUTED = "executed", pgettext_lazy("approval", "Executed")
+    DENIED = "denied", pgettext_lazy("approval", "Denied")
+    EXPIRED = "expired", pgettext_lazy("approval", "Expired")
+    WITHDRAWN = "withdrawn", pgettext_lazy("approval", "Withdrawn")
+    VOID = "void", pgettext_lazy("approval", "Void: content changed")
+
+
+APPROVAL_TRANSITIONS: Mapping[ApprovalState, frozenset[ApprovalState]] = {
+    ApprovalState.PENDING: frozenset(
+        {
+            ApprovalState.APPROVED,
+            ApprovalState.DENIED,
+            ApprovalState.EXPIRED,
+            ApprovalState.WITHDRAWN,
+            ApprovalState.VOID,
+        }
+    ),
+    ApprovalState.APPROVED: frozenset({ApprovalState.EXECUTED, ApprovalState.VOID}),
+    ApprovalState.EXECUTED: frozenset(),
+    ApprovalState.DENIED: frozenset(),
+    ApprovalState.EXPIRED: frozenset(),
+    ApprovalState.WITHDRAWN: frozenset(),
+    ApprovalState.VOID: frozenset(),
+}
+APPROVAL_OPEN = frozenset({ApprovalState.PENDING, ApprovalState.APPROVED})
+
+
+class Verdict(TextChoices):
+    APPROVE = "approve", pgettext_lazy("verdict", "Approve")
+    DENY = "deny", pgettext_lazy("verdict", "Deny")
+
+
+class OfferState(TextChoices):
+    """What became of an item that a digest offered to people."""
+
+    OFFERED = "offered", pgettext_lazy("offer", "Offered")
+    SETTLED = "settled", pgettext_lazy("offer", "Delivered")
+    DISMISSED = "dismissed", pgettext_lazy("offer", "Dismissed")
+    RELEASED = "released", pgettext_lazy("offer", "Free again")
+
+
+OFFER_TAKEN = frozenset({OfferState.OFFERED, OfferState.SETTLED, OfferState.DISMISSED})
+
+
+def allowed_from(transitions: Mapping[S, frozenset[S]], target: S) -> list[S]:
+    """The states from which ``target`` may be reached: the WHERE of a conditional UPDATE."""
+    return [state for state, following in transitions.items() if target in following]

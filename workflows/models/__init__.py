@@ -1,0 +1,36 @@
+"""Tables, constraints and QuerySets; one file a noun."""
+
+from workflows.models.approval import ApprovalDecision, ApprovalRequest
+from workflows.models.audience import Audience, AudienceMember
+from workflows.models.channel import Channel, ChannelSecret
+from workflows.models.delivery import Delivery, DeliveryAttempt, MessagePart
+from workflows.models.digest import Digest, DigestEntry
+from workflows.models.item import Item
+from workflows.models.message import Message
+from workflows.models.pace import SendSlot
+from workflows.models.run import Run
+from workflows.models.secret import SecretRef
+from workflows.models.source import Source
+from workflows.models.workflow import Cadence, Workflow
+
+__all__ = [
+    "ApprovalDecision",
+    "ApprovalRequest",
+    "Audience",
+    "AudienceMember",
+    "Cadence",
+    "Channel",
+    "ChannelSecret",
+    "Delivery",
+    "DeliveryAttempt",
+    "Digest",
+    "DigestEntry",
+    "Item",
+    "Message",
+    "MessagePart",
+    "Run",
+    "SecretRef",
+    "SendSlot",
+    "Source",
+    "Workflow",
+]

@@ -1,0 +1,85 @@
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from workflows.domain.states import DELIVERY_DUE, DeliveryState
+from workflows.models.channel import Channel
+from workflows.models.message import Message
+
+
+class MessagePart(models.Model):
+    """One payload of a message as one kind of channel sends it; stored once, however many receive it."""
+
+    message = models.ForeignKey(Message, on_delete=models.PROTECT, related_name="parts")
+    kind = models.CharField(_("kind"), max_length=40)
+    number = models.PositiveSmallIntegerField(_("part"))
+    of = models.PositiveSmallIntegerField(_("parts"))
+    text = models.TextField(_("content"))
+
+    class Meta:
+        ordering = ["kind", "number"]
+        constraints = [models.UniqueConstraint(fields=["message", "kind", "number"], name="part_once")]
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+class Delivery(models.Model):
+    """One part of one message to one recipient, and what became of it."""
+
+    message = models.ForeignKey(Message, on_delete=models.PROTECT, related_name="deliveries")
+    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="deliveries")
+    address = models.CharField(_("address"), max_length=254, blank=True)
+    recipient = models.CharField(_("recipient"), max_length=120)
+    part = models.ForeignKey(MessagePart, on_delete=models.PROTECT, related_name="+", verbose_name=_("part"))
+    state = models.CharField(_("state"), max_length=10, choices=DeliveryState, default=DeliveryState.QUEUED)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    not_before = models.DateTimeField(_("not before"), null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    sent_at = models.DateTimeField(_("sent"), null=True, blank=True)
+    code = models.CharField(_("code"), max_length=40, blank=True)
+    detail = models.CharField(_("detail"), max_length=500, blank=True)
+    receipt = models.CharField(_("receipt"), max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = _("delivery")
+        verbose_name_plural = _("deliveries")
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["message", "state", "not_before"], name="delivery_due"),
+            models.Index(
+                fields=["lease_until"], name="delivery_lease", condition=models.Q(state=DeliveryState.SENDING)
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["message", "channel", "address", "part"], name="delivery_once"),
+            models.CheckConstraint(condition=models.Q(state__in=DeliveryState.values), name="delivery_state_known"),
+            models.CheckConstraint(
+                condition=~models.Q(state__in=sorted(DELIVERY_DUE)) | models.Q(not_before__isnull=False),
+                name="delivery_due_has_time",
+            ),
+        ]
+        permissions = [("settle_delivery", "Can settle deliveries whose outcome is unknown")]
+
+    def __str__(self) -> str:
+        return f"{self.recipient} ({self.part})"
+
+
+class DeliveryAttempt(models.Model):
+    """One try. Written before the call, completed after it: a crash between leaves a trace."""
+
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="tries")
+    number = models.PositiveSmallIntegerField(_("number"))
+    started_at = models.DateTimeField(_("started"))
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+    outcome = models.CharField(_("outcome"), max_length=10, blank=True)
+    code = models.CharField(_("code"), max_length=40, blank=True)
+    detail = models.CharField(_("detail"), max_length=500, blank=True)
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["delivery", "number"], name="attempt_once")]
+
+    def __str__(self) -> str:
+        return f"{self.number}"

@@ -1,0 +1,307 @@
+"""Carrying released messages out: claim a row, make the call, keep the truth about it.
+
+No call happens inside a transaction, and no call happens without a claim committed before it. A worker that dies between
+leaves its row ``sending``; once the lease is over the outcome is ``unknown``, and a person settles it.
+"""
+
+import random
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit import context
+from audit.recorder import Outcome, record
+from compliance_bot.guardrails import policy
+from compliance_bot.guardrails.http import GuardedSession
+from compliance_bot.guardrails.secrets import SecretError
+from workflows import channels
+from workflows.channels import DeliveryError, OutcomeUnknown, Receipt, Rejected, TryLater
+from workflows.domain import retry
+from workflows.domain.content import Part
+from workflows.domain.errors import NotPermitted, ReasonRequired, WrongState
+from workflows.domain.events import Event
+from workflows.domain.states import (
+    DELIVERY_DUE,
+    DELIVERY_OPEN,
+    DELIVERY_TRANSITIONS,
+    ApprovalState,
+    DeliveryState,
+    MessageState,
+    OfferState,
+    allowed_from,
+)
+from workflows.models import ApprovalRequest, Channel, Delivery, DeliveryAttempt, Message
+from workflows.services import messages, outbound, secrets
+from workflows.services.pacing import Lane, take_slot
+
+# Longer than any adapter's call may take (its total deadline is 15 s), so that a live worker is never overtaken.
+LEASE = timedelta(seconds=45)
+# A queue task may take 60 s; the last call begins well before that.
+_TASK_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery that this worker alone may send; ``attempt`` tells a late answer from a newer try."""
+
+    delivery: Delivery
+    attempt: int
+
+
+def dispatch(message_id: int) -> int:
+    """Send what is due of a released message, in order, until nothing is due or the task's time is over.
+
+    Several workers may do this at once. Returns the number of calls made.
+    """
+    calls = 0
+    deadline = time.monotonic() + _TASK_SECONDS
+    with outbound.session() as http:
+        while time.monotonic() < deadline and (claim := _claim(message_id)) is not None:
+            _send(claim, http)
+            calls += 1
+    _plan_next(message_id)
+    return calls
+
+
+def _claim(message_id: int) -> Claim | None:
+    """Take the next due delivery and a slot in the pace; None when nothing can be sent now."""
+    while True:
+        with transaction.atomic():
+            now = timezone.now()
+            delivery = _next_due(message_id, now)
+            if delivery is None or not _gate_is_open(delivery.message):
+                return None
+            lanes = [
+                Lane(f"channel:{delivery.channel_id}", delivery.channel.per_minute),
+                Lane("outbound", policy.current().actions.rate_limit_per_minute),
+            ]
+            free_at = take_slot(lanes, now)
+            if free_at is None:
+                return _take(delivery, now)
+            # The channel is busy: everything of this message that goes through it waits for the same instant.
+            _due(message_id, now).filter(channel=delivery.channel_id).update(not_before=free_at)
+
+
+def _due(message_id: int, now: datetime) -> QuerySet[Delivery]:
+    return Delivery.objects.filter(message=message_id, state__in=sorted(DELIVERY_DUE), not_before__lte=now)
+
+
+def _next_due(message_id: int, now: datetime) -> Delivery | None:
+    """The first due delivery whose earlier parts to the same recipient are through: parts arrive in order."""
+    earlier = Delivery.objects.filter(
+        message=message_id,
+        channel=OuterRef("channel"),
+        address=OuterRef("address"),
+        part__number__lt=OuterRef("part__number"),
+        state__in=sorted(DELIVERY_DUE | {DeliveryState.SENDING}),
+    )
+    rows = (
+        _due(message_id, now).filter(~Exists(earlier)).select_related("message", "channel", "part").order_by("id")
+    )
+    if connection.features.has_select_for_update_skip_locked:
+        rows = rows.select_for_update(skip_locked=True, of=("self",))
+    return rows.first()
+
+
+def _gate_is_open(message: Message) -> bool:
+    """The last look before anything leaves: released, and approved as it is if approval is needed."""
+    if message.state != MessageState.RELEASED:
+        return False
+    return (
+        not message.needs_approval
+        or ApprovalRequest.objects.filter(
+            subject_type=Message._meta.label_lower,
+            subject_id=str(message.pk),
+            state=ApprovalState.EXECUTED,
+            content_digest=message.content_digest,
+        ).exists()
+    )
+
+
+def _take(delivery: Delivery, now: datetime) -> Claim:
+    attempt = delivery.attempts + 1
+    _move(delivery, DeliveryState.SENDING, attempts=attempt, lease_until=now + LEASE)
+    DeliveryAttempt.objects.create(delivery=delivery, number=attempt, started_at=now)
+    record(Event.DELIVERY_ATTEMPTED, target=delivery, facts={"attempt": attempt})
+    return Claim(delivery, attempt)
+
+
+def _send(claim: Claim, http: GuardedSession) -> None:
+    """Make the call and keep what came of it. An unforeseen exception leaves the row to its lease."""
+    delivery, channel = claim.delivery, claim.delivery.channel
+    try:
+        receipt = _call(delivery, channel, http)
+    except Rejected as error:
+        _finish(claim, DeliveryState.FAILED, error)
+        if error.channel_broken:
+            _mark_broken(channel, str(error))
+    except TryLater as error:
+        _postpone(claim, error)
+    except OutcomeUnknown as error:
+        _finish(claim, DeliveryState.UNKNOWN, error)
+    else:
+        _finish(claim, DeliveryState.SENT, receipt)
+
+
+def _call(delivery: Delivery, channel: Channel, http: GuardedSession) -> Receipt:
+    if not channel.enabled or channel.broken_at is not None:
+        raise Rejected("out_of_order", f"The channel is out of order: {channel.broken_why or 'switched off'}")
+    try:
+        values = secrets.of_channel(channel)
+    except SecretError as error:
+        raise Rejected("secret", str(error), channel_broken=True) from error
+    part = Part(number=delivery.part.number, of=delivery.part.of, text=delivery.part.text)
+    adapter = channels.registry.get(channel.kind)
+    return adapter.deliver(part, address=delivery.address, config=channel.config, secrets=values, http=http)
+
+
+_EVENT_OF = {
+    DeliveryState.SENT: (Event.DELIVERY_SENT, Outcome.SUCCESS),
+    DeliveryState.WAITING: (Event.DELIVERY_POSTPONED, Outcome.FAILURE),
+    DeliveryState.UNKNOWN: (Event.DELIVERY_UNKNOWN, Outcome.FAILURE),
+    DeliveryState.FAILED: (Event.DELIVERY_FAILED, Outcome.FAILURE),
+    DeliveryState.DEAD: (Event.DELIVERY_FAILED, Outcome.FAILURE),
+}
+
+
+@transaction.atomic
+def _finish(
+    claim: Claim, state: DeliveryState, result: Receipt | DeliveryError, *, not_before: datetime | None = None
+) -> None:
+    """Keep the outcome, unless a newer try has overtaken this one."""
+    now = timezone.now()
+    code, detail = (result.code, str(result)) if isinstance(result, DeliveryError) else ("", result.reply)
+    reference = result.reference if isinstance(result, Receipt) else ""
+    fields = {
+        "lease_until": None,
+        "not_before": not_before or now,
+        "sent_at": now if state == DeliveryState.SENT else None,
+        "code": code[:40],
+        "detail": detail[:500],
+        "receipt": reference[:200],
+    }
+    # A swept row is already ``unknown``; a certain answer that comes late is still the better truth.
+    moved = Delivery.objects.filter(
+        pk=claim.delivery.pk,
+        attempts=claim.attempt,
+        state__in=[DeliveryState.SENDING, DeliveryState.UNKNOWN],
+    ).update(state=state, **fields)
+    if moved != 1:
+        return
+    DeliveryAttempt.objects.filter(delivery=claim.delivery, number=claim.attempt).update(
+        finished_at=now, outcome=state, code=code[:40], detail=detail[:500]
+    )
+    event, outcome = _EVENT_OF[state]
+    facts = {"attempt": claim.attempt, "code": code, "detail": detail[:500]}
+    record(event, target=claim.delivery, outcome=outcome, facts=facts)
+    close_if_done(claim.delivery.message_id)
+
+
+def _postpone(claim: Claim, error: TryLater) -> None:
+    if claim.attempt >= retry.MAX_ATTEMPTS:
+        _finish(claim, DeliveryState.DEAD, error)
+        return
+    wait = retry.backoff(claim.attempt, fraction=random.random(), at_least=error.retry_after)  # noqa: S311 - jitter
+    not_before = timezone.now() + timedelta(seconds=wait)
+    _finish(claim, DeliveryState.WAITING, error, not_before=not_before)
+    if error.retry_after is not None:
+        # The receiver asked for quiet: nothing goes through this channel before that.
+        Delivery.objects.filter(
+            channel=claim.delivery.channel_id, state__in=sorted(DELIVERY_DUE), not_before__lt=not_before
+        ).update(not_before=not_before)
+
+
+@transaction.atomic
+def _mark_broken(channel: Channel, why: str) -> None:
+    if Channel.objects.filter(pk=channel.pk, broken_at=None).update(
+        broken_at=timezone.now(), broken_why=why[:300]
+    ):
+        record(Event.CHANNEL_BROKEN, target=channel, outcome=Outcome.FAILURE, why=why)
+
+
+def repair(*, channel: Channel, by: User, reason: str) -> None:
+    """A person says that the channel works again."""
+    with transaction.atomic(), context.acting(by):
+        Channel.objects.filter(pk=channel.pk).update(broken_at=None, broken_why="")
+        record(Event.CHANNEL_REPAIRED, target=channel, why=reason)
+
+
+def close_if_done(message_id: int) -> None:
+    """Finish the message once none of its deliveries is open. Call it in the transaction of the last change."""
+    counts = Delivery.objects.filter(message=message_id).aggregate(
+        open=Count("pk", filter=Q(state__in=sorted(DELIVERY_OPEN))),
+        sent=Count("pk", filter=Q(state=DeliveryState.SENT)),
+        total=Count("pk"),
+    )
+    if counts["open"]:
+        return
+    if counts["sent"] == counts["total"]:
+        state = MessageState.SENT
+    else:
+        state = MessageState.PARTLY_SENT if counts["sent"] else MessageState.FAILED
+    moved = Message.objects.filter(pk=message_id, state=MessageState.RELEASED).update(
+        state=state, finished_at=timezone.now(), next_attempt_at=None
+    )
+    if moved:
+        message = Message.objects.get(pk=message_id)
+        fate = OfferState.RELEASED if state == MessageState.FAILED else OfferState.SETTLED
+        messages.settle_entries(message, fate)
+        outcome = Outcome.SUCCESS if state == MessageState.SENT else Outcome.FAILURE
+        facts = {"state": state.value, "sent": counts["sent"], "total": counts["total"]}
+        record(Event.MESSAGE_FINISHED, target=message, outcome=outcome, facts=facts)
+
+
+def _plan_next(message_id: int) -> None:
+    """Tell the clock when this message wants a worker again."""
+    following = Delivery.objects.filter(message=message_id, state__in=sorted(DELIVERY_DUE)).aggregate(
+        at=Min("not_before")
+    )["at"]
+    Message.objects.filter(pk=message_id, state=MessageState.RELEASED).update(next_attempt_at=following)
+
+
+def sweep(now: datetime) -> int:
+    """Rows whose worker vanished in mid-call: nobody knows whether it arrived. Returns how many."""
+    abandoned = Delivery.objects.filter(state=DeliveryState.SENDING, lease_until__lte=now)
+    swept = 0
+    for delivery in abandoned.select_related("message", "channel", "part")[:100]:
+        with context.system_acting(
+            request_id=delivery.message.request_id, on_behalf_of=delivery.message.on_behalf_of
+        ):
+            gone = OutcomeUnknown("worker_lost", "The worker stopped during the call; it may have arrived.")
+            _finish(Claim(delivery, delivery.attempts), DeliveryState.UNKNOWN, gone)
+        swept += 1
+    return swept
+
+
+def settle(*, delivery_id: int, by: User, arrived: bool, reason: str) -> None:
+    """A person says what became of an unknown delivery: it arrived, or it is to be sent again."""
+    if not by.has_perm("workflows.settle_delivery"):
+        raise NotPermitted(_("Your role does not include settling deliveries."))
+    if not reason.strip():
+        raise ReasonRequired(_("Say how you know."))
+    now = timezone.now()
+    state = DeliveryState.SENT if arrived else DeliveryState.QUEUED
+    with transaction.atomic(), context.acting(by):
+        delivery = Delivery.objects.select_related("message").select_for_update(of=("self",)).get(pk=delivery_id)
+        if delivery.state != DeliveryState.UNKNOWN:
+            raise WrongState(_("This delivery is not unknown any more."))
+        _move(delivery, state, not_before=now, sent_at=now if arrived else None)
+        record(Event.DELIVERY_SETTLED, target=delivery, why=reason, facts={"settled_as": state.value})
+        if arrived:
+            close_if_done(delivery.message_id)
+        else:
+            messages.wake(delivery.message_id, now)
+
+
+def _move(delivery: Delivery, state: DeliveryState, **fields: object) -> None:
+    moved = Delivery.objects.filter(
+        pk=delivery.pk, state__in=allowed_from(DELIVERY_TRANSITIONS, state), attempts=delivery.attempts
+    ).update(state=state, **fields)
+    if moved != 1:
+        raise WrongState(_("The delivery has moved on meanwhile."))

@@ -1,0 +1,100 @@
+"""From items to a digest: which items may be offered, and what the digest says."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+
+from audit.recorder import record
+from workflows.curation import compose, contract, dedupe, rank
+from workflows.curation.normalise import NormalItem
+from workflows.domain.events import Event
+from workflows.domain.states import OFFER_TAKEN
+from workflows.models import Digest, DigestEntry, Item, Run, Workflow
+from workflows.models.workflow import DigestKind
+
+# Older items are no news; more candidates than this are never ranked in one run.
+_UPDATE_HORIZON = timedelta(days=3)
+_MAX_CANDIDATES = 2000
+
+
+def curate(run: Run) -> Digest | None:
+    """Fold, rank and compose what may be offered now; None where there is nothing. Idempotent for a run."""
+    existing = Digest.objects.filter(run=run).first()
+    if existing is not None:
+        return existing
+    now = timezone.now()
+    candidates = _candidates(run, now)
+    if not candidates:
+        return None
+    folded = dedupe.fold(candidates)
+    ranked = rank.rank(folded, rank.Rules(), now=now)
+    content = compose.compose(
+        ranked,
+        workflow=run.workflow.name,
+        kind=run.digest_kind,
+        now=now,
+        time_zone=run.workflow.time_zone,
+        language=run.workflow.language,
+        limit=run.workflow.max_entries,
+    )
+    contract.validate(content)
+    return _keep(run, content, ranked[: run.workflow.max_entries], now)
+
+
+def _candidates(run: Run, now: datetime) -> list[rank.Candidate]:
+    items = Item.objects.filter(source__workflows=run.workflow, source__enabled=True).select_related("source")
+    if run.digest_kind == DigestKind.SUMMARY:
+        items = items.filter(first_seen_at__gte=_local_midnight(run.workflow, now))
+    else:
+        offered = DigestEntry.objects.filter(
+            item__story_hash=OuterRef("story_hash"),  # the same story from another source is no news either
+            workflow=run.workflow,
+            kind=DigestKind.UPDATE,
+            state__in=sorted(OFFER_TAKEN),
+        )
+        items = items.filter(~Exists(offered), first_seen_at__gte=now - _UPDATE_HORIZON)
+    if run.workflow.max_age_days is not None:
+        oldest = now - timedelta(days=run.workflow.max_age_days)
+        items = items.filter(Q(published_at__isnull=True) | Q(published_at__gte=oldest))
+    return [_candidate(item) for item in items.order_by("-id")[:_MAX_CANDIDATES]]
+
+
+def _local_midnight(workflow: Workflow, now: datetime) -> datetime:
+    return now.astimezone(workflow.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _candidate(item: Item) -> rank.Candidate:
+    return rank.Candidate(
+        item=NormalItem(
+            external_id=item.external_id,
+            url=item.url,
+            title=item.title,
+            summary=item.summary,
+            author=item.author,
+            published_at=item.published_at,
+            content_hash=item.content_hash,
+            story_hash=item.story_hash,
+        ),
+        source_name=item.source.name,
+        source_weight=item.source.weight,
+        id=item.pk,
+    )
+
+
+@transaction.atomic
+def _keep(run: Run, content: dict[str, Any], shown: Sequence[rank.Ranked], now: datetime) -> Digest:
+    digest = Digest.objects.create(
+        run=run, workflow=run.workflow, kind=run.digest_kind, content=content, created_at=now
+    )
+    # An entry stands for its repetitions in other sources too: they settle together.
+    item_ids = [pk for entry in shown for pk in (entry.candidate.id, *entry.candidate.folded_ids)]
+    DigestEntry.objects.bulk_create(
+        DigestEntry(digest=digest, workflow=run.workflow, item_id=pk, kind=run.digest_kind) for pk in item_ids
+    )
+    facts = {"items": item_ids, "considered": content["considered"], "left_out": content["left_out"]}
+    record(Event.DIGEST_COMPOSED, target=digest, facts=facts)
+    return digest

@@ -1,0 +1,278 @@
+"""Messages from draft to release: one gate for every send."""
+
+import re
+from datetime import datetime, timedelta
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit import context
+from audit.recorder import record
+from compliance_bot.guardrails import policy
+from workflows import actions, channels
+from workflows.actions.mass_send import ChannelFacts, MassSend
+from workflows.curation import compose
+from workflows.domain.audience import Recipient, mass_send_reasons, people
+from workflows.domain.canonical import digest as digest_of
+from workflows.domain.content import Content, Part
+from workflows.domain.errors import Invalid, NotPermitted, StaleContent, WrongState
+from workflows.domain.events import Event
+from workflows.domain.states import (
+    MESSAGE_TRANSITIONS,
+    DeliveryState,
+    MessageState,
+    OfferState,
+    allowed_from,
+)
+from workflows.models import Channel, Delivery, Digest, DigestEntry, Message, MessagePart
+from workflows.services import approvals
+from workflows.services.queue import enqueue
+
+ACTION = "mass_send"
+# A worker that was asked to dispatch has this long to begin before another is asked.
+HINT_LASTS = timedelta(seconds=30)
+
+
+def from_digest(digest: Digest) -> Message:
+    """The message that carries a digest; one a digest, however often this is called. Not yet submitted."""
+    workflow = digest.workflow
+    if workflow.audience is None:
+        raise Invalid(_("The workflow has no audience."), field="audience")
+    with transaction.atomic():
+        message, created = Message.objects.get_or_create(
+            digest=digest,
+            defaults={
+                "workflow": workflow,
+                "subject": compose.render(digest.content).title[:200],
+                "audience": workflow.audience,
+                "reason": workflow.goal,
+                "author": workflow.owner,
+            },
+        )
+        if created:
+            record(Event.MESSAGE_WRITTEN, target=message, facts={"digest": digest.pk})
+    return message
+
+
+def submit(*, message_id: int, by: User) -> Message:
+    """Put a draft before the gate: it is released at once, or waits for a second person.
+
+    Whether approval is needed is computed here, from the policy and the resolved audience, for every caller alike.
+    Raises Invalid when it could not be delivered as it stands.
+    """
+    with transaction.atomic():
+        message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
+        if message.state != MessageState.DRAFT:
+            raise WrongState(_("This message was already submitted."))
+        if not message.workflow and not by.has_perm("workflows.submit_message"):
+            raise NotPermitted(_("Your role does not include sending messages."))
+        plain = describe(message)
+        total = people(plain.recipients)
+        gate = _gate(plain.recipients)
+        Message.objects.filter(pk=message.pk).update(
+            gate=gate.text,
+            needs_approval=not gate.open,
+            people=total,
+            content_digest=actions.registry.get(ACTION).content_digest(plain),
+            request_id=context.current().request_id,
+            on_behalf_of=by.get_username(),
+        )
+        record(Event.MESSAGE_SUBMITTED, target=message, why=message.reason, facts={"gate": gate.text, "people": total})
+        if gate.open:
+            release(message, plain)
+        else:
+            _move(message, MessageState.PENDING)
+            approvals.request(
+                action=ACTION,
+                subject=message,
+                size=total,
+                reason=message.reason,
+                requested_by=by,
+                authored_by=message.author,
+            )
+    message.refresh_from_db()
+    return message
+
+
+class _Gate:
+    """Whether a message may leave by itself, in words that the message keeps."""
+
+    def __init__(self, *, open: bool, text: str) -> None:  # noqa: A002 - the gate's own word
+        self.open = open
+        self.text = text
+
+
+def _gate(recipients: list[Recipient]) -> _Gate:
+    rules = policy.current().actions
+    reasons = mass_send_reasons(recipients, min_recipients=rules.mass_send_min_recipients)
+    if not reasons:
+        return _Gate(open=True, text=_("Open: not a mass send."))
+    text = "; ".join(reasons)
+    if ACTION not in rules.require_approval_for:
+        return _Gate(open=True, text=_("Open: the policy asks for no approval (%(why)s).") % {"why": text})
+    return _Gate(open=False, text=_("Mass send: %(why)s.") % {"why": text})
+
+
+def describe(message: Message) -> MassSend:
+    """What would leave if the message left now. Raises Invalid, naming the field, where nothing could."""
+    recipients = message.audience.resolve()
+    if not recipients:
+        raise Invalid(_("The audience “%(name)s” has no members.") % {"name": message.audience}, field="audience")
+    used = Channel.objects.filter(pk__in={recipient.channel_id for recipient in recipients}).prefetch_related(
+        "secrets__secret"
+    )
+    content = content_of(message)
+    facts = []
+    parts: dict[str, tuple[Part, ...]] = {}
+    for channel in used.order_by("pk"):
+        _require_usable(channel)
+        facts.append(_channel_facts(channel))
+        if channel.kind not in parts:
+            parts[channel.kind] = channels.registry.get(channel.kind).render(content)
+    return MassSend(
+        subject=message.subject,
+        audience=message.audience.name,
+        send_at=message.send_at,
+        recipients=recipients,
+        channels=facts,
+        parts=parts,
+    )
+
+
+def content_of(message: Message) -> Content:
+    """What the message says, before any channel shapes it."""
+    if message.digest is not None:
+        return compose.render(message.digest.content)
+    blocks = [block.strip() for block in re.split(r"\n\s*\n", message.body.replace("\r\n", "\n"))]
+    return Content(title=message.subject, blocks=tuple(block for block in blocks if block))
+
+
+def _require_usable(channel: Channel) -> None:
+    if not channel.enabled:
+        raise Invalid(_("The channel “%(name)s” is switched off.") % {"name": channel}, field="audience")
+    have = {use.field for use in channel.secrets.all() if use.secret.rotated_at or use.secret.store != "local"}
+    missing = [field for field in channels.registry.get(channel.kind).secret_fields if field not in have]
+    if missing:
+        raise Invalid(
+            _("The channel “%(name)s” has no secret for %(fields)s.")
+            % {"name": channel, "fields": ", ".join(missing)},
+            field="audience",
+        )
+
+
+def _channel_facts(channel: Channel) -> ChannelFacts:
+    """A robot's key decides which group reads it: a new value is a new destination."""
+    secrets = {
+        use.field: [use.secret.name, use.secret.store, use.secret.rotated_at and use.secret.rotated_at.isoformat()]
+        for use in channel.secrets.all()
+    }
+    fingerprint = digest_of({"kind": channel.kind, "config": channel.config, "secrets": secrets})
+    return ChannelFacts(id=channel.pk, name=channel.name, kind=channel.kind, fingerprint=fingerprint)
+
+
+def release(message: Message, plain: MassSend) -> None:
+    """Open the gate: write the deliveries and wake a worker. Part of the caller's transaction."""
+    now = timezone.now()
+    due = max(now, message.send_at or now)
+    _move(message, MessageState.RELEASED, released_at=now, next_attempt_at=due)
+    stored = {
+        kind: MessagePart.objects.bulk_create(
+            MessagePart(message=message, kind=kind, number=part.number, of=part.of, text=part.text) for part in parts
+        )
+        for kind, parts in plain.parts.items()
+    }
+    kind_of = {channel.id: channel.kind for channel in plain.channels}
+    Delivery.objects.bulk_create(
+        (
+            Delivery(
+                message=message,
+                channel_id=recipient.channel_id,
+                address=recipient.address,
+                recipient=recipient.label,
+                part=part,
+                state=DeliveryState.QUEUED,
+                not_before=due,
+            )
+            for recipient in plain.recipients
+            for part in stored[kind_of[recipient.channel_id]]
+        ),
+        batch_size=1000,
+    )
+    record(Event.MESSAGE_RELEASED, target=message, why=message.reason, facts={"not_before": due.isoformat()})
+    if due <= now:
+        wake(message.pk, now)
+
+
+def wake(message_id: int, now: datetime) -> None:
+    """Hand a released message to a worker; asked again only if that hint is lost (see clock)."""
+    Message.objects.filter(pk=message_id).update(next_attempt_at=now + HINT_LASTS)
+    enqueue("workflows.tasks.dispatch", message_id)
+
+
+def cancel(message: Message, why: str, entries: OfferState) -> None:
+    """It will not be sent. ``entries``: what becomes of the items that its digest offered."""
+    _move(message, MessageState.CANCELLED, finished_at=timezone.now())
+    settle_entries(message, entries)
+    record(Event.MESSAGE_CANCELLED, target=message, why=why)
+
+
+def settle_entries(message: Message, state: OfferState) -> None:
+    """Seen is not delivered: only now is it known what became of the items."""
+    if message.digest_id is not None:
+        DigestEntry.objects.filter(digest_id=message.digest_id, state=OfferState.OFFERED).update(state=state)
+
+
+def _reopen(message: Message) -> None:
+    _move(message, MessageState.DRAFT)
+    record(Event.MESSAGE_REOPENED, target=message)
+
+
+def _move(message: Message, state: MessageState, **fields: object) -> None:
+    moved = Message.objects.filter(pk=message.pk, state__in=allowed_from(MESSAGE_TRANSITIONS, state)).update(
+        state=state, **fields
+    )
+    if moved != 1:
+        raise WrongState(_("The message has moved on meanwhile."))
+    message.state = state
+
+
+def _get(pk: str) -> Message:
+    return Message.objects.select_related("audience", "digest", "workflow").get(pk=pk)
+
+
+def _describe_pending(pk: str) -> MassSend:
+    try:
+        return describe(_get(pk))
+    except Invalid as error:
+        raise StaleContent(str(error)) from error
+
+
+def _execute(pk: str, plain: MassSend) -> None:
+    release(_get(pk), plain)
+
+
+def _deny(pk: str, why: str) -> None:
+    cancel(_get(pk), why, OfferState.DISMISSED)
+
+
+def _expire(pk: str) -> None:
+    """A digest grows stale: the next one offers its items again. What a person wrote stays theirs to resubmit."""
+    message = _get(pk)
+    if message.digest_id is not None:
+        cancel(message, _("nobody decided in time"), OfferState.RELEASED)
+    else:
+        _reopen(message)
+
+
+approvals.carries_out(
+    ACTION,
+    approvals.Procedure(
+        describe=_describe_pending,
+        execute=_execute,
+        deny=_deny,
+        expire=_expire,
+        reopen=lambda pk: _reopen(_get(pk)),
+    ),
+)

@@ -1,0 +1,34 @@
+"""Secret values by reference. A value passes through here and is kept nowhere."""
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from django.utils import timezone
+
+from audit import context
+from audit.recorder import record
+from compliance_bot.guardrails import secrets as stores
+from workflows.domain.errors import Invalid
+from workflows.domain.events import Event
+from workflows.models import Channel, SecretRef
+
+
+def store(*, secret: SecretRef, value: str, by: AbstractBaseUser) -> None:
+    """Keep a new value in the reference's store. The trail learns that it happened, never the value."""
+    if not value.strip():
+        raise Invalid("The value is empty.", field="value")
+    with transaction.atomic(), context.acting(by):
+        SecretRef.objects.filter(pk=secret.pk).update(rotated_at=timezone.now())
+        record(Event.SECRET_STORED, target=secret)
+        try:
+            # Last: if the store refuses, nothing above has happened.
+            stores.get(secret.store).write(secret.name, value.strip())
+        except stores.SecretError as error:
+            raise Invalid(str(error), field="value") from error
+
+
+def of_channel(channel: Channel) -> dict[str, str]:
+    """The values that a channel's adapter needs, by field. Raises guardrails' SecretError."""
+    return {
+        use.field: stores.get(use.secret.store).read(use.secret.name)
+        for use in channel.secrets.select_related("secret")
+    }

@@ -1,0 +1,117 @@
+"""Rules that hold even against whoever bypasses the services: four eyes, in the database itself.
+
+Neither the requester nor the author of a request can be its decider; a decision is never changed or removed; and a
+request is approved only with its quorum of approvals, and closed for good. SQLite drops triggers when Django rebuilds a table, so they are
+installed again after every migration and their presence is checked at start (workflows.checks).
+"""
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+_TABLE_OF = {
+    "approval_starts_pending": "workflows_approvalrequest",
+    "approval_four_eyes": "workflows_approvaldecision",
+    "approval_decision_kept": "workflows_approvaldecision",
+    "approval_decision_unchanged": "workflows_approvaldecision",
+    "approval_has_quorum": "workflows_approvalrequest",
+}
+
+_SQLITE = """
+CREATE TRIGGER approval_starts_pending BEFORE INSERT ON workflows_approvalrequest
+WHEN NEW.state <> 'pending' OR EXISTS (SELECT 1 FROM workflows_approvalrequest r WHERE r.id = NEW.id)
+BEGIN SELECT RAISE(ABORT, 'a request starts as pending'); END;
+
+CREATE TRIGGER approval_four_eyes BEFORE INSERT ON workflows_approvaldecision
+WHEN EXISTS (SELECT 1 FROM workflows_approvalrequest r WHERE r.id = NEW.request_id
+             AND NEW.decided_by_id IN (r.requested_by_id, r.authored_by_id))
+  OR EXISTS (SELECT 1 FROM workflows_approvaldecision d WHERE d.id = NEW.id)
+BEGIN SELECT RAISE(ABORT, 'four eyes: whoever requested or wrote it cannot decide'); END;
+
+CREATE TRIGGER approval_decision_kept BEFORE DELETE ON workflows_approvaldecision
+BEGIN SELECT RAISE(ABORT, 'a decision is never removed'); END;
+
+CREATE TRIGGER approval_decision_unchanged BEFORE UPDATE ON workflows_approvaldecision
+BEGIN SELECT RAISE(ABORT, 'a decision is never changed'); END;
+
+CREATE TRIGGER approval_has_quorum BEFORE UPDATE ON workflows_approvalrequest
+WHEN (NEW.state IN ('approved', 'executed') AND NEW.state <> OLD.state AND NEW.quorum >
+      (SELECT count(*) FROM workflows_approvaldecision d WHERE d.request_id = NEW.id AND d.verdict = 'approve'))
+  OR NEW.requested_by_id <> OLD.requested_by_id OR NEW.authored_by_id <> OLD.authored_by_id
+  OR NEW.content_digest <> OLD.content_digest OR NEW.quorum < OLD.quorum
+  OR (OLD.state NOT IN ('pending', 'approved') AND NEW.state <> OLD.state)
+BEGIN SELECT RAISE(ABORT, 'an approval needs its quorum; what was asked for, and what was decided, stays'); END;
+"""
+
+_POSTGRESQL = """
+CREATE FUNCTION approval_starts_pending() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF NEW.state <> 'pending' THEN
+    RAISE EXCEPTION 'a request starts as pending' USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER approval_starts_pending BEFORE INSERT ON workflows_approvalrequest
+FOR EACH ROW EXECUTE FUNCTION approval_starts_pending();
+ALTER TABLE workflows_approvalrequest ENABLE ALWAYS TRIGGER approval_starts_pending;
+
+CREATE FUNCTION approval_four_eyes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF EXISTS (SELECT 1 FROM workflows_approvalrequest r WHERE r.id = NEW.request_id
+             AND NEW.decided_by_id IN (r.requested_by_id, r.authored_by_id)) THEN
+    RAISE EXCEPTION 'four eyes: whoever requested or wrote it cannot decide' USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER approval_four_eyes BEFORE INSERT ON workflows_approvaldecision
+FOR EACH ROW EXECUTE FUNCTION approval_four_eyes();
+ALTER TABLE workflows_approvaldecision ENABLE ALWAYS TRIGGER approval_four_eyes;
+
+CREATE FUNCTION approval_decision_kept() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  RAISE EXCEPTION 'a decision is never changed or removed' USING ERRCODE = 'check_violation';
+END $$;
+CREATE TRIGGER approval_decision_kept BEFORE DELETE ON workflows_approvaldecision
+FOR EACH ROW EXECUTE FUNCTION approval_decision_kept();
+ALTER TABLE workflows_approvaldecision ENABLE ALWAYS TRIGGER approval_decision_kept;
+CREATE TRIGGER approval_decision_unchanged BEFORE UPDATE ON workflows_approvaldecision
+FOR EACH ROW EXECUTE FUNCTION approval_decision_kept();
+ALTER TABLE workflows_approvaldecision ENABLE ALWAYS TRIGGER approval_decision_unchanged;
+
+CREATE FUNCTION approval_has_quorum() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF (NEW.state IN ('approved', 'executed') AND NEW.state <> OLD.state AND NEW.quorum >
+      (SELECT count(*) FROM workflows_approvaldecision d WHERE d.request_id = NEW.id AND d.verdict = 'approve'))
+    OR NEW.requested_by_id <> OLD.requested_by_id OR NEW.authored_by_id <> OLD.authored_by_id
+    OR NEW.content_digest <> OLD.content_digest OR NEW.quorum < OLD.quorum
+    OR (OLD.state NOT IN ('pending', 'approved') AND NEW.state <> OLD.state) THEN
+    RAISE EXCEPTION 'an approval needs its quorum; what was asked for, and what was decided, stays'
+      USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER approval_has_quorum BEFORE UPDATE ON workflows_approvalrequest
+FOR EACH ROW EXECUTE FUNCTION approval_has_quorum();
+ALTER TABLE workflows_approvalrequest ENABLE ALWAYS TRIGGER approval_has_quorum;
+"""
+
+
+def install(connection: BaseDatabaseWrapper) -> None:
+    """Drop and create all triggers; safe to repeat."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            for name in _TABLE_OF:
+                cursor.execute(f"DROP TRIGGER IF EXISTS {name}")
+            for statement in _SQLITE.strip().split("\n\n"):
+                cursor.execute(statement)
+        else:
+            for name in _TABLE_OF:
+                cursor.execute(f"DROP TRIGGER IF EXISTS {name} ON {_TABLE_OF[name]}")
+            for name in _TABLE_OF:
+                cursor.execute(f"DROP FUNCTION IF EXISTS {name}()")
+            cursor.execute(_POSTGRESQL)
+
+
+def missing(connection: BaseDatabaseWrapper) -> set[str]:
+    """Names of the triggers that are not there."""
+    query = {
+        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+        "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'A'",
+    }[connection.vendor]
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return set(_TABLE_OF) - {name for (name,) in cursor.fetchall()}
