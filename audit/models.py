@@ -75,6 +75,14 @@ class AuditEvent(models.Model):
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M:%S} {self.who_label or self.who_kind} {self.what}"
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise AppendOnly("audit events cannot be changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise AppendOnly("audit events cannot be deleted")
+
     @property
     def what_label(self) -> str:
         return vocabulary.label(self.what)
@@ -83,11 +91,3 @@ class AuditEvent(models.Model):
     def facts(self) -> dict[str, Any]:
         """The details recorded with the event, read from the text that is hashed."""
         return dict(json.loads(self.canon)["facts"])
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        if not self._state.adding:
-            raise AppendOnly("audit events cannot be changed")
-        super().save(*args, **kwargs)
-
-    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise AppendOnly("audit events cannot be deleted")

@@ -70,8 +70,9 @@ def _build(what: str, target: models.Model | None, why: str, outcome: Outcome) -
 
 
 _HASHED = (
-    "retention_class who_kind who_id who_label on_behalf_of what target_type target_id target_label outcome why ip"
-).split()
+    *("retention_class", "who_kind", "who_id", "who_label", "on_behalf_of", "what", "target_type", "target_id"),
+    *("target_label", "outcome", "why", "ip"),
+)
 
 
 def _bind(event: AuditEvent, facts: Mapping[str, Any]) -> None:
@@ -83,8 +84,8 @@ def _bind(event: AuditEvent, facts: Mapping[str, Any]) -> None:
     fields["parent_event_id"] = _text(event.parent_event_id)
     fields["facts"] = facts
     event.canon = canonical_json(fields)
-    event.row_hash = row_hash(event.canon, event.nonce)
-    event.row_mac = row_mac(event.row_hash, settings.AUDIT_KEY.encode())
+    event.row_hash = row_hash(event.canon, bytes(event.nonce))
+    event.row_mac = row_mac(bytes(event.row_hash), settings.AUDIT_KEY.encode())
 
 
 def _text(value: uuid.UUID | None) -> str | None:

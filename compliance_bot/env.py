@@ -68,9 +68,7 @@ def words(name: str, default: str = "") -> list[str]:
 
 
 def networks(name: str, default: str = "") -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    return [
-        _convert(name, word, ipaddress.ip_network, "a network such as 10.0.0.0/8") for word in words(name, default)
-    ]
+    return [_convert(name, word, ipaddress.ip_network, "a network such as 10.0.0.0/8") for word in words(name, default)]
 
 
 def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
@@ -85,7 +83,9 @@ def database(url: str) -> dict[str, object]:
     try:
         return dict(environ.Env.db_url_config(url))
     except (ValueError, ImproperlyConfigured) as error:
-        raise ImproperlyConfigured("DATABASE_URL: not a database address (postgres://user:password@host/name)") from error
+        raise ImproperlyConfigured(
+            "DATABASE_URL: not a database address (postgres://user:password@host/name)"
+        ) from error
 
 
 def _parsed(name: str, default: str, convert: Callable[[str], T], wanted: str) -> T:

@@ -3,12 +3,15 @@
 import os
 from pathlib import Path
 
+import django_stubs_ext
 from csp.constants import NONE, SELF
 from django.utils.translation import gettext_lazy as _
 
 from compliance_bot import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+django_stubs_ext.monkeypatch()  # ModelAdmin[Workflow] and the like, as the type checker reads them
 
 # Where everything lives that must survive an upgrade: database, keys, secrets. Default: inside the checkout.
 DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var")))
@@ -175,5 +178,6 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "loggers": {"django-q": {"level": "WARNING"}},
     "root": {"handlers": ["console"], "level": os.environ.get("LOG_LEVEL", "INFO")},
 }

@@ -1,11 +1,13 @@
+from typing import ClassVar
+
 import pytest
 
 from workflows.registry import Registry, UnknownKind
 
 
 class Adapter:
-    kind = "one"
-    label = "One"
+    kind: ClassVar[str] = "one"
+    label: ClassVar[str] = "One"
 
 
 def test_two_adapters_of_one_kind_are_refused() -> None:

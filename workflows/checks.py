@@ -1,5 +1,6 @@
 """What must hold before the product may run; ``manage.py check`` and every start ask."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Tags, register
@@ -20,7 +21,7 @@ def policy_is_readable(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register(Tags.database)
-def triggers_are_installed(databases: list[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+def triggers_are_installed(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Only once the tables exist: before the first migration there is nothing to guard."""
     messages: list[CheckMessage] = []
     for alias in databases or []:

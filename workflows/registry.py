@@ -4,14 +4,14 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 
 class Adapter(Protocol):
     """What every adapter has: a stable key for the database and a name for people."""
 
-    kind: str
-    label: Any  # str or a lazy translation
+    kind: ClassVar[str]
+    label: ClassVar[Any]  # str or a lazy translation
 
 
 A = TypeVar("A", bound=Adapter)

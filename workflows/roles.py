@@ -10,39 +10,33 @@ OFFICER = "Compliance officers"
 AUDITOR = "Auditors"
 ADMINISTRATOR = "Administrators"
 
-_SEE_THE_LOOP = (
-    "workflows.view_workflow workflows.view_cadence workflows.view_source workflows.view_channel "
-    "workflows.view_audience workflows.view_audiencemember workflows.view_run workflows.view_item "
-    "workflows.view_digest workflows.view_message workflows.view_delivery workflows.view_approvalrequest"
-).split()
+
+def _in(app: str, words: str) -> list[str]:
+    return [f"{app}.{word}" for word in words.split()]
+
+
+_SEE_THE_LOOP = _in(
+    "workflows",
+    "view_workflow view_cadence view_source view_channel view_audience view_audiencemember view_run view_item "
+    "view_digest view_message view_delivery view_approvalrequest",
+)
 
 PERMISSIONS: Mapping[str, list[str]] = {
     AUTHOR: [
         *_SEE_THE_LOOP,
-        *(
-            "workflows.add_workflow workflows.change_workflow workflows.run_workflow "
-            "workflows.add_cadence workflows.change_cadence workflows.delete_cadence "
-            "workflows.add_source workflows.change_source "
-            "workflows.add_audience workflows.change_audience "
-            "workflows.add_audiencemember workflows.change_audiencemember workflows.delete_audiencemember "
-            "workflows.add_message workflows.change_message workflows.submit_message"
-        ).split(),
+        *_in("workflows", "add_workflow change_workflow run_workflow add_source change_source"),
+        *_in("workflows", "add_cadence change_cadence delete_cadence add_audience change_audience"),
+        *_in("workflows", "add_audiencemember change_audiencemember delete_audiencemember"),
+        *_in("workflows", "add_message change_message submit_message"),
     ],
-    OFFICER: [
-        *_SEE_THE_LOOP,
-        "workflows.decide_approvalrequest",
-        "workflows.settle_delivery",
-        "audit.view_auditevent",
-    ],
-    AUDITOR: [*_SEE_THE_LOOP, "workflows.view_secretref", "audit.view_auditevent", "audit.export_auditevent"],
+    OFFICER: [*_SEE_THE_LOOP, *_in("workflows", "decide_approvalrequest settle_delivery"), "audit.view_auditevent"],
+    AUDITOR: [*_SEE_THE_LOOP, "workflows.view_secretref", *_in("audit", "view_auditevent export_auditevent")],
     ADMINISTRATOR: [
         *_SEE_THE_LOOP,
-        *(
-            "workflows.add_channel workflows.change_channel "
-            "workflows.view_secretref workflows.add_secretref workflows.change_secretref "
-            "workflows.change_workflow workflows.run_workflow workflows.change_source "
-            "auth.view_user auth.add_user auth.change_user auth.view_group audit.view_auditevent"
-        ).split(),
+        *_in("workflows", "add_channel change_channel view_secretref add_secretref change_secretref"),
+        *_in("workflows", "change_workflow run_workflow change_source"),
+        *_in("auth", "view_user add_user change_user view_group"),
+        "audit.view_auditevent",
     ],
 }
 

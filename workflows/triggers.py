@@ -1,8 +1,8 @@
 """Rules that hold even against whoever bypasses the services: four eyes, in the database itself.
 
 Neither the requester nor the author of a request can be its decider; a decision is never changed or removed; and a
-request is approved only with its quorum of approvals, and closed for good. SQLite drops triggers when Django rebuilds a table, so they are
-installed again after every migration and their presence is checked at start (workflows.checks).
+request is approved only with its quorum of approvals, and closed for good. SQLite drops triggers when Django rebuilds a
+table, so they are installed again after every migration and their presence is checked at start (workflows.checks).
 """
 
 from django.db.backends.base.base import BaseDatabaseWrapper

@@ -31,9 +31,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=_port, default=8001, help="port on 127.0.0.1; 0 takes a free one")
     parser.add_argument("--data", type=Path, required=True, help="folder that keeps the messages")
     parser.add_argument("--back", type=_address, default=DEFAULT_BACK, help="where the page links back to")
-    parser.add_argument(
-        "--no-rate-limit", action="store_true", help="no 20 messages a minute, for benchmarks"
-    )
+    parser.add_argument("--no-rate-limit", action="store_true", help="no 20 messages a minute, for benchmarks")
     return parser.parse_args(argv)
 
 
@@ -53,9 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"{problem}\n")
         return 1
     except OSError as problem:
-        sys.stderr.write(
-            f"The sandbox cannot use {arguments.data}: {problem}. Choose a folder with --data.\n"
-        )
+        sys.stderr.write(f"The sandbox cannot use {arguments.data}: {problem}. Choose a folder with --data.\n")
         return 1
     sys.stdout.write(f"sandbox on {sandbox.url}\n")
     sys.stdout.flush()

@@ -118,9 +118,7 @@ def _regulator(found: list[Item], site: str) -> str:
         "<title>Harbour Data Authority (sandbox)</title>"
         f"<link>{escape(site)}/news/regulator.xml</link>"
         "<description>Made-up notices of a made-up regulator.</description><language>en</language>"
-        f"<lastBuildDate>{format_datetime(found[0].at)}</lastBuildDate>\n"
-        + "\n".join(rows)
-        + "\n</channel></rss>\n"
+        f"<lastBuildDate>{format_datetime(found[0].at)}</lastBuildDate>\n" + "\n".join(rows) + "\n</channel></rss>\n"
     )
 
 
@@ -137,9 +135,7 @@ def _gazette(found: list[Item], site: str) -> str:
         '<?xml version="1.0" encoding="utf-8"?>\n<feed xmlns="http://www.w3.org/2005/Atom" xml:lang="zh-CN">'
         "<id>urn:sandbox:gazette</id><title>海湾数据监管局公报（沙盒）</title>"
         f"<author><name>海湾数据监管局（虚构）</name></author><updated>{_instant(found[0])}</updated>"
-        f"<link rel='self' href={quoteattr(site + '/news/gazette.atom')}/>\n"
-        + "\n".join(rows)
-        + "\n</feed>\n"
+        f"<link rel='self' href={quoteattr(site + '/news/gazette.atom')}/>\n" + "\n".join(rows) + "\n</feed>\n"
     )
 
 

@@ -50,23 +50,19 @@ _STORIES = (
     ),
     (
         "New template for incident reports by {sector}",
-        "{body} has cut the first report to {few} questions. The full report follows within 72 hours,"
-        " as before.",
+        "{body} has cut the first report to {few} questions. The full report follows within 72 hours, as before.",
     ),
     (
         "{body} publishes findings from {n} on-site inspections of {sector}",
-        "Most findings concern shared administrator accounts and access rights that outlive a change"
-        " of role.",
+        "Most findings concern shared administrator accounts and access rights that outlive a change of role.",
     ),
     (
         "Consent banners of {sector} under review",
-        "{body} will look at whether refusing takes as few steps as accepting. Results are expected"
-        " by {day}.",
+        "{body} will look at whether refusing takes as few steps as accepting. Results are expected by {day}.",
     ),
     (
         "{body} updates its guidance on automated decisions by {sector}",
-        "People must be able to ask for a human review, and the reasons for a refusal must be given in plain"
-        " words.",
+        "People must be able to ask for a human review, and the reasons for a refusal must be given in plain words.",
     ),
     (
         "Outsourcing register: {sector} must list sub-processors by {day}",
@@ -85,8 +81,7 @@ _STORIES = (
     ),
     (
         "Record-keeping of business chats: what {sector} should do now",
-        "{body} expects that business conversations on messaging apps are kept for {few} years and can be"
-        " searched.",
+        "{body} expects that business conversations on messaging apps are kept for {few} years and can be searched.",
     ),
     (
         "{body} and {sector} agree on a code for children's data",
@@ -103,8 +98,7 @@ _STORIES = (
     ),
     (
         "{body} asks {sector} for an inventory of AI tools",
-        "The questionnaire covers training data, human oversight and the handling of errors. The deadline is"
-        " {day}.",
+        "The questionnaire covers training data, human oversight and the handling of errors. The deadline is {day}.",
     ),
     (
         "Whistle-blower channel at {body} now open to staff of {sector}",
@@ -129,8 +123,7 @@ _STORIES = (
     ),
     (
         "Anti-bribery training: {sector} reach {n} per cent completion",
-        "{body} praises the rate but notes that gift registers are still kept in spreadsheets that anybody"
-        " can edit.",
+        "{body} praises the rate but notes that gift registers are still kept in spreadsheets that anybody can edit.",
     ),
     (
         "Sanctions screening at {sector} misses name variants, {body} finds",

@@ -136,9 +136,7 @@ def test_an_item_is_found_by_its_address_for_ever_but_not_before_its_time() -> N
     assert news.find(name, item.slot * 180 - 1) is None
 
 
-@pytest.mark.parametrize(
-    "name", ["", "9944444", "9944444-gazette", "x-regulator", "-1-regulator", "٣-regulator"]
-)
+@pytest.mark.parametrize("name", ["", "9944444", "9944444-gazette", "x-regulator", "-1-regulator", "٣-regulator"])
 def test_an_address_that_was_never_given_out_leads_nowhere(name: str) -> None:
     assert news.find(name, NOW) is None
 

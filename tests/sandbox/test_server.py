@@ -50,9 +50,7 @@ def session() -> Iterator[requests.Session]:
         yield made
 
 
-def send(
-    session: requests.Session, sandbox: Sandbox, content: str = "你好", **more: Any
-) -> requests.Response:
+def send(session: requests.Session, sandbox: Sandbox, content: str = "你好", **more: Any) -> requests.Response:
     body = {"msgtype": "text", "text": {"content": content}}
     address = f"{sandbox.url}/cgi-bin/webhook/send"
     return session.post(address, **{"params": {"key": KEY}, "json": body, "timeout": 20, **more})
@@ -74,9 +72,7 @@ def test_a_sent_message_can_be_read_back(session: requests.Session, sandbox: San
     answer = send(session, sandbox)
     assert (answer.status_code, answer.json()) == (200, {"errcode": 0, "errmsg": "ok"})
     seen = session.get(f"{sandbox.url}/messages.json", params={"after": 0}, timeout=20)
-    assert seen.json() == [
-        {"n": 1, "key": KEY, "at": NOW, "msgtype": "text", "content": "你好", "mentioned": []}
-    ]
+    assert seen.json() == [{"n": 1, "key": KEY, "at": NOW, "msgtype": "text", "content": "你好", "mentioned": []}]
     assert seen.headers["X-Sandbox-Last"] == "1"
     assert session.get(f"{sandbox.url}/messages.json?after=1", timeout=20).json() == []
 
@@ -132,25 +128,19 @@ def test_a_second_start_with_the_same_folder_shows_the_old_messages(
 # Faults
 
 
-def test_an_errcode_fault_answers_the_code_and_stores_nothing(
-    session: requests.Session, sandbox: Sandbox
-) -> None:
+def test_an_errcode_fault_answers_the_code_and_stores_nothing(session: requests.Session, sandbox: Sandbox) -> None:
     plan(session, sandbox, {"kind": "errcode", "code": -1})
     assert send(session, sandbox).json() == {"errcode": -1, "errmsg": "system busy"}
     assert contents(sandbox) == []
 
 
-def test_a_status_fault_answers_the_status_and_stores_nothing(
-    session: requests.Session, sandbox: Sandbox
-) -> None:
+def test_a_status_fault_answers_the_status_and_stores_nothing(session: requests.Session, sandbox: Sandbox) -> None:
     plan(session, sandbox, {"kind": "status", "status": 502})
     assert send(session, sandbox).status_code == 502
     assert contents(sandbox) == []
 
 
-def test_reset_before_breaks_the_connection_and_stores_nothing(
-    session: requests.Session, sandbox: Sandbox
-) -> None:
+def test_reset_before_breaks_the_connection_and_stores_nothing(session: requests.Session, sandbox: Sandbox) -> None:
     plan(session, sandbox, {"kind": "reset_before"})
     with pytest.raises(requests.ConnectionError, match="reset by peer"):
         send(session, sandbox)
@@ -209,9 +199,7 @@ def test_stopping_the_sandbox_ends_a_hang(
     assert ended == [requests.ConnectionError]
 
 
-def test_faults_meet_the_next_sends_in_order_and_then_end(
-    session: requests.Session, sandbox: Sandbox
-) -> None:
+def test_faults_meet_the_next_sends_in_order_and_then_end(session: requests.Session, sandbox: Sandbox) -> None:
     plan(session, sandbox, {"kind": "errcode", "code": 45009}, {"kind": "status", "status": 500})
     first, second, third = (send(session, sandbox) for _ in range(3))
     assert first.json()["errcode"] == 45009
@@ -245,9 +233,7 @@ def test_an_unknown_fault_is_refused_with_a_sentence(session: requests.Session, 
 # The door
 
 
-@pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "127.0.0.2", "localhost@evil", ""]
-)
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "127.0.0.2", "localhost@evil", ""])
 def test_a_foreign_host_header_is_refused(session: requests.Session, sandbox: Sandbox, host: str) -> None:
     for path in ("/", "/messages.json", "/news/regulator.xml"):
         answer = session.get(sandbox.url + path, headers={"Host": host}, timeout=20)
@@ -257,9 +243,7 @@ def test_a_foreign_host_header_is_refused(session: requests.Session, sandbox: Sa
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8001", "127.0.0.1", "LOCALHOST:1"])
-def test_the_names_of_this_computer_are_welcome(
-    session: requests.Session, sandbox: Sandbox, host: str
-) -> None:
+def test_the_names_of_this_computer_are_welcome(session: requests.Session, sandbox: Sandbox, host: str) -> None:
     assert session.get(sandbox.url, headers={"Host": host}, timeout=20).status_code == 200
 
 
@@ -296,9 +280,7 @@ def test_two_host_headers_are_refused(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/page.js", "/messages.json", "/news/regulator.xml", "/nothing"])
-def test_every_answer_carries_the_strict_headers(
-    session: requests.Session, sandbox: Sandbox, path: str
-) -> None:
+def test_every_answer_carries_the_strict_headers(session: requests.Session, sandbox: Sandbox, path: str) -> None:
     headers = session.get(sandbox.url + path, timeout=20).headers
     policy = headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'")
@@ -307,9 +289,7 @@ def test_every_answer_carries_the_strict_headers(
     assert "Access-Control-Allow-Origin" not in headers
 
 
-@pytest.mark.parametrize(
-    "path", ["/server.py", "/../server.py", "/%2e%2e/settings.py", "/page.html", "/icon.svg/"]
-)
+@pytest.mark.parametrize("path", ["/server.py", "/../server.py", "/%2e%2e/settings.py", "/page.html", "/icon.svg/"])
 def test_nothing_but_the_pages_own_files_is_served(sandbox: Sandbox, path: str) -> None:
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     assert raw(sandbox, request).startswith(b"HTTP/1.1 404")
@@ -359,18 +339,14 @@ def test_an_unchanged_feed_is_304_by_tag_and_by_date(
     assert status({"If-None-Match": tag}) == (304, b"")
     assert status({"If-None-Match": f'"other", W/{tag}'}) == (304, b"")
     assert status({"If-Modified-Since": date}) == (304, b"")
-    assert status({"If-None-Match": '"other"', "If-Modified-Since": date})[0] == 200, (
-        "the tag outranks the date"
-    )
+    assert status({"If-None-Match": '"other"', "If-Modified-Since": date})[0] == 200, "the tag outranks the date"
     assert status({"If-Modified-Since": "yesterday"})[0] == 200
     clock.now += 18 * 60
     assert status({"If-None-Match": tag})[0] == 200
     assert status({"If-Modified-Since": date})[0] == 200
 
 
-def test_a_feed_over_the_socket_parses_and_its_links_lead_to_pages(
-    session: requests.Session, sandbox: Sandbox
-) -> None:
+def test_a_feed_over_the_socket_parses_and_its_links_lead_to_pages(session: requests.Session, sandbox: Sandbox) -> None:
     answer = session.get(f"{sandbox.url}/news/regulator.xml", timeout=20)
     assert answer.headers["Content-Type"].startswith("application/rss+xml")
     parsed = feedparser.parse(answer.content)
@@ -464,6 +440,4 @@ def test_the_sandbox_needs_the_standard_library_only_and_nothing_of_ours() -> No
         [sys.executable, "-S", "-c", code], cwd=ROOT, text=True, capture_output=True, timeout=20, check=True
     )
     ours = {name for name in json.loads(done.stdout) if name.split(".")[0] not in sys.stdlib_module_names}
-    assert {name for name in ours if not name.startswith(("compliance_bot.sandbox", "__"))} == {
-        "compliance_bot"
-    }
+    assert {name for name in ours if not name.startswith(("compliance_bot.sandbox", "__"))} == {"compliance_bot"}

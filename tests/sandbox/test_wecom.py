@@ -174,18 +174,14 @@ CARD = {
         ("template_card", CARD | {"card_type": "vote"}, 40008),
     ],
 )
-def test_other_message_types_get_a_basic_check(
-    world: World, msgtype: str, part: dict[str, Any], errcode: int
-) -> None:
+def test_other_message_types_get_a_basic_check(world: World, msgtype: str, part: dict[str, Any], errcode: int) -> None:
     assert post(world, msgtype, part) == errcode
     assert len(world.messages()) == (errcode == 0)
 
 
 def test_news_are_shown_plainly(world: World) -> None:
     post(world, "news", {"articles": [ARTICLE, ARTICLE | {"description": ""}]})
-    assert world.messages()[0].content == (
-        "Fine\nof 3 million\nhttps://example.com/1\n\nFine\nhttps://example.com/1"
-    )
+    assert world.messages()[0].content == ("Fine\nof 3 million\nhttps://example.com/1\n\nFine\nhttps://example.com/1")
 
 
 def test_mentioned_people_are_kept(world: World) -> None:
@@ -283,9 +279,7 @@ def test_under_a_burst_of_senders_twenty_pass_and_not_one_more(world: World) -> 
 
 
 def test_faults_are_read_with_their_defaults() -> None:
-    body = {
-        "next": [{"kind": "errcode"}, {"kind": "status", "status": 503}, {"kind": "hang", "seconds": 0.5}]
-    }
+    body = {"next": [{"kind": "errcode"}, {"kind": "status", "status": 503}, {"kind": "hang", "seconds": 0.5}]}
     assert read_faults(json.dumps(body).encode()) == [
         Fault("errcode", code=-1),
         Fault("status", status=503),

@@ -47,7 +47,12 @@ class MassSendAction(Action[MassSend]):
             "people": people(subject.recipients),
             "recipients": [recipient.facts() for recipient in subject.recipients],
             "channels": [
-                {"id": channel.id, "name": channel.name, "kind": channel.kind, "fingerprint": channel.fingerprint}
+                {
+                    "id": channel.id,
+                    "name": channel.name,
+                    "kind": channel.kind,
+                    "fingerprint": channel.fingerprint,
+                }
                 for channel in subject.channels
             ],
             "parts": {kind: [part.text for part in parts] for kind, parts in sorted(subject.parts.items())},

@@ -11,5 +11,5 @@ def backoff(attempt: int, *, fraction: float, at_least: float | None = None) -> 
     ``fraction`` in [0, 1) is the jitter's draw, given by the caller so that this stays pure. ``at_least`` is what
     the receiving system asked for (Retry-After); it is a floor, and jitter goes on top of it.
     """
-    ceiling = min(_CAP_SECONDS, _BASE_SECONDS * 2**attempt)
+    ceiling = min(_CAP_SECONDS, _BASE_SECONDS * 2.0**attempt)
     return (at_least or 0.0) + fraction * ceiling

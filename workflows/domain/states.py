@@ -47,9 +47,7 @@ MESSAGE_TRANSITIONS: Mapping[MessageState, frozenset[MessageState]] = {
     MessageState.SENT: frozenset(),
     MessageState.CANCELLED: frozenset(),
 }
-MESSAGE_TERMINAL = frozenset(
-    {MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED, MessageState.CANCELLED}
-)
+MESSAGE_TERMINAL = frozenset({MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED, MessageState.CANCELLED})
 
 
 class DeliveryState(TextChoices):

@@ -18,8 +18,8 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e"
     "\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\ufdd0-\ufdef"
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff\ud800-\udfff]"
-    f"|(?<![{_EMOJI}])\u200d|\u200d(?![{_EMOJI}])"
 )
+_STRAY_JOINER = re.compile(f"(?<![{_EMOJI}])\u200d|\u200d(?![{_EMOJI}])")
 _COMBINING = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 _PILED_MARKS = re.compile(f"([{_COMBINING}]{{3}})[{_COMBINING}]+")
 
@@ -28,9 +28,7 @@ _EXTENDS = re.compile(f"[{_COMBINING}\ufe00-\ufe0f\u200d\U0001f3fb-\U0001f3ff]")
 _LONGEST_CLUSTER = 32
 
 # WeCom does not reliably honour a backslash, so what could be markup is shown by its full-width twin.
-_LOOK_ALIKES = str.maketrans(
-    {"<": "＜", ">": "＞", "[": "［", "]": "］", "*": "＊", "`": "｀", "\\": "＼", "@": "＠"}
-)
+_LOOK_ALIKES = str.maketrans({"<": "＜", ">": "＞", "[": "［", "]": "］", "*": "＊", "`": "｀", "\\": "＼", "@": "＠"})
 _LEADING_HASHES = re.compile(r"^([^\S\n]*+)(#+)", re.MULTILINE)
 _ENTITY = re.compile(r"&(?=#?\w{1,32};)")
 
@@ -58,7 +56,12 @@ def strip_invisible(text: str) -> str:
 
     Line breaks and tabs stay, and so does the joiner inside an emoji sequence.
     """
-    return _PILED_MARKS.sub(r"\1", _INVISIBLE.sub("", text))
+    if text.isascii() and text.isprintable():
+        return text
+    text = _INVISIBLE.sub("", text)
+    if "\u200d" in text:
+        text = _STRAY_JOINER.sub("", text)
+    return _PILED_MARKS.sub(r"\1", text)
 
 
 def escape_markdown(text: str) -> str:
@@ -72,7 +75,7 @@ def escape_markdown(text: str) -> str:
 
 
 def clip(text: str, max_bytes: int, ellipsis: str = "…") -> str:
-    """``text`` if it fits into ``max_bytes`` of UTF-8, else as many whole characters as fit, and ``ellipsis``.
+    """``text`` if it fits into ``max_bytes`` of UTF-8, else what whole characters fit, and ``ellipsis``.
 
     The ellipsis is left out where it would not fit itself. Raises ValueError for a negative ``max_bytes``.
     """
@@ -108,8 +111,9 @@ def pack(blocks: Sequence[str], *, limit: int, head: str = "", separator: str = 
             continue
         room = limit - utf8_length(current + separator)
         if current and utf8_length(block) > limit and room >= limit // 4:
-            first, *pieces = _pieces(block, limit, first=room)
-            texts.append(current + separator + first if first else current)
+            pieces = _pieces(block, limit, first=room) or [""]
+            texts.append(current + separator + pieces[0] if pieces[0] else current)
+            del pieces[0]
         else:
             texts += [current] if current else []
             pieces = _pieces(block, limit, first=limit)

@@ -91,7 +91,8 @@ class ApprovalDecision(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["request", "decided_by"], name="decision_one_per_person"),
             models.CheckConstraint(
-                condition=models.Q(verdict=Verdict.APPROVE) | ~models.Q(reason=""), name="decision_deny_has_reason"
+                condition=models.Q(verdict=Verdict.APPROVE) | ~models.Q(reason=""),
+                name="decision_deny_has_reason",
             ),
             models.CheckConstraint(condition=models.Q(verdict__in=Verdict.values), name="decision_known"),
         ]

@@ -40,7 +40,8 @@ class DigestEntry(models.Model):
             models.UniqueConstraint(
                 fields=["workflow", "item"],
                 condition=models.Q(
-                    kind=DigestKind.UPDATE, state__in=[OfferState.OFFERED, OfferState.SETTLED, OfferState.DISMISSED]
+                    kind=DigestKind.UPDATE,
+                    state__in=[OfferState.OFFERED, OfferState.SETTLED, OfferState.DISMISSED],
                 ),
                 name="entry_offered_once",
             ),

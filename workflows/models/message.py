@@ -12,10 +12,20 @@ class Message(models.Model):
     """What is to be said to an audience: a digest, or something written by hand. Both take the same path."""
 
     digest = models.OneToOneField(
-        Digest, on_delete=models.PROTECT, null=True, blank=True, related_name="message", verbose_name=_("digest")
+        Digest,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="message",
+        verbose_name=_("digest"),
     )
     workflow = models.ForeignKey(
-        Workflow, on_delete=models.PROTECT, null=True, blank=True, related_name="messages", verbose_name=_("workflow")
+        Workflow,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="messages",
+        verbose_name=_("workflow"),
     )
     subject = models.CharField(_("subject"), max_length=200)
     body = models.TextField(
@@ -26,13 +36,19 @@ class Message(models.Model):
     )
     audience = models.ForeignKey(Audience, on_delete=models.PROTECT, verbose_name=_("audience"))
     reason = models.CharField(
-        _("reason"), max_length=500, help_text=_("Why this is sent; the officer reads it and the trail keeps it.")
+        _("reason"),
+        max_length=500,
+        help_text=_("Why this is sent; the officer reads it and the trail keeps it."),
     )
     send_at = models.DateTimeField(
         _("send at"), null=True, blank=True, help_text=_("Empty: as soon as it is approved.")
     )
     author = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", verbose_name=_("author"), editable=False
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        related_name="+",
+        verbose_name=_("author"),
+        editable=False,
     )
     state = models.CharField(
         _("state"), max_length=12, choices=MessageState, default=MessageState.DRAFT, editable=False

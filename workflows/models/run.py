@@ -17,7 +17,11 @@ class Run(models.Model):
     digest_kind = models.CharField(_("digest"), max_length=10, choices=DigestKind)
     due_at = models.DateTimeField(_("due"))
     started_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, verbose_name=_("started by")
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        verbose_name=_("started by"),
     )
     state = models.CharField(_("state"), max_length=10, choices=RunState, default=RunState.QUEUED)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)

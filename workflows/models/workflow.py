@@ -40,9 +40,7 @@ class Workflow(models.Model):
     time_zone = models.CharField(
         _("time zone"), max_length=50, default="Asia/Shanghai", validators=[validate_time_zone]
     )
-    language = models.CharField(
-        _("language of digests"), max_length=10, default="zh-hans", choices=settings.LANGUAGES
-    )
+    language = models.CharField(_("language of digests"), max_length=10, default="zh-hans", choices=settings.LANGUAGES)
     max_entries = models.PositiveSmallIntegerField(
         _("entries in a digest"), default=8, validators=[MinValueValidator(1), MaxValueValidator(50)]
     )
@@ -55,9 +53,7 @@ class Workflow(models.Model):
         help_text=_("Items published longer ago are not offered. Empty: no limit."),
     )
     sources = models.ManyToManyField(Source, verbose_name=_("sources"), related_name="workflows", blank=True)
-    audience = models.ForeignKey(
-        Audience, on_delete=models.PROTECT, null=True, blank=True, verbose_name=_("audience")
-    )
+    audience = models.ForeignKey(Audience, on_delete=models.PROTECT, null=True, blank=True, verbose_name=_("audience"))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
@@ -65,12 +61,8 @@ class Workflow(models.Model):
         verbose_name_plural = _("workflows")
         ordering = ["name"]
         constraints = [
-            models.CheckConstraint(
-                condition=models.Q(state__in=WorkflowState.values), name="workflow_state_known"
-            ),
-            models.CheckConstraint(
-                condition=models.Q(max_entries__range=(1, 50)), name="workflow_entries_bounded"
-            ),
+            models.CheckConstraint(condition=models.Q(state__in=WorkflowState.values), name="workflow_state_known"),
+            models.CheckConstraint(condition=models.Q(max_entries__range=(1, 50)), name="workflow_entries_bounded"),
         ]
         permissions = [("run_workflow", "Can run, activate and pause workflows")]
 
@@ -99,9 +91,7 @@ class Cadence(models.Model):
         ALL = "all", _("Every day")
 
     workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="cadences")
-    digest_kind = models.CharField(
-        _("digest"), max_length=10, choices=DigestKind, default=DigestKind.UPDATE
-    )
+    digest_kind = models.CharField(_("digest"), max_length=10, choices=DigestKind, default=DigestKind.UPDATE)
     pattern = models.CharField(_("pattern"), max_length=10, choices=Pattern, default=Pattern.EVERY)
     every_minutes = models.PositiveSmallIntegerField(
         _("minutes"), default=120, validators=[MinValueValidator(1), MaxValueValidator(1440)]

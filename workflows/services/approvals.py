@@ -53,7 +53,13 @@ def carries_out(action: str, procedure: Procedure) -> None:
 
 
 def request(
-    *, action: str, subject: models.Model, size: int | None, reason: str, requested_by: User, authored_by: User
+    *,
+    action: str,
+    subject: models.Model,
+    size: int | None,
+    reason: str,
+    requested_by: User,
+    authored_by: User,
 ) -> ApprovalRequest:
     """Ask for a second person. Call it inside the transaction that puts the subject on hold."""
     procedure, kind = _procedures[action], actions.registry.get(action)
@@ -212,9 +218,9 @@ def _close(approval: ApprovalRequest, state: ApprovalState, event: Event, why: s
 def _move(approval: ApprovalRequest, state: ApprovalState, outcome: str) -> None:
     """The conditional UPDATE that settles every race, whatever happened to the lock."""
     now = timezone.now()
-    moved = ApprovalRequest.objects.filter(
-        pk=approval.pk, state__in=allowed_from(APPROVAL_TRANSITIONS, state)
-    ).update(state=state, closed_at=now, outcome=outcome[:300])
+    moved = ApprovalRequest.objects.filter(pk=approval.pk, state__in=allowed_from(APPROVAL_TRANSITIONS, state)).update(
+        state=state, closed_at=now, outcome=outcome[:300]
+    )
     if moved != 1:
         raise AlreadyDecided(_("This request was decided at the same moment by someone else."))
     approval.state, approval.closed_at, approval.outcome = state, now, outcome[:300]

@@ -112,9 +112,7 @@ def _store(items: list[NormalItem], source: Source) -> tuple[int, int]:
     """(new, edited). The unique constraint decides what is new, also between two workers."""
     now = timezone.now()
     by_hash = {item.content_hash: item for item in reversed(items)}
-    known = {
-        row.content_hash: row for row in Item.objects.filter(source=source, content_hash__in=list(by_hash))
-    }
+    known = {row.content_hash: row for row in Item.objects.filter(source=source, content_hash__in=list(by_hash))}
     rows = [_row(item, source) for key, item in by_hash.items() if key not in known]
     for row in rows:
         row.first_seen_at = now

@@ -1,6 +1,6 @@
 """Carrying released messages out: claim a row, make the call, keep the truth about it.
 
-No call happens inside a transaction, and no call happens without a claim committed before it. A worker that dies between
+No call happens inside a transaction, and none happens without a claim committed before it. A worker that dies between
 leaves its row ``sending``; once the lease is over the outcome is ``unknown``, and a person settles it.
 """
 
@@ -101,9 +101,7 @@ def _next_due(message_id: int, now: datetime) -> Delivery | None:
         part__number__lt=OuterRef("part__number"),
         state__in=sorted(DELIVERY_DUE | {DeliveryState.SENDING}),
     )
-    rows = (
-        _due(message_id, now).filter(~Exists(earlier)).select_related("message", "channel", "part").order_by("id")
-    )
+    rows = _due(message_id, now).filter(~Exists(earlier)).select_related("message", "channel", "part").order_by("id")
     if connection.features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True, of=("self",))
     return rows.first()
@@ -219,9 +217,7 @@ def _postpone(claim: Claim, error: TryLater) -> None:
 
 @transaction.atomic
 def _mark_broken(channel: Channel, why: str) -> None:
-    if Channel.objects.filter(pk=channel.pk, broken_at=None).update(
-        broken_at=timezone.now(), broken_why=why[:300]
-    ):
+    if Channel.objects.filter(pk=channel.pk, broken_at=None).update(broken_at=timezone.now(), broken_why=why[:300]):
         record(Event.CHANNEL_BROKEN, target=channel, outcome=Outcome.FAILURE, why=why)
 
 
@@ -270,9 +266,7 @@ def sweep(now: datetime) -> int:
     abandoned = Delivery.objects.filter(state=DeliveryState.SENDING, lease_until__lte=now)
     swept = 0
     for delivery in abandoned.select_related("message", "channel", "part")[:100]:
-        with context.system_acting(
-            request_id=delivery.message.request_id, on_behalf_of=delivery.message.on_behalf_of
-        ):
+        with context.system_acting(request_id=delivery.message.request_id, on_behalf_of=delivery.message.on_behalf_of):
             gone = OutcomeUnknown("worker_lost", "The worker stopped during the call; it may have arrived.")
             _finish(Claim(delivery, delivery.attempts), DeliveryState.UNKNOWN, gone)
         swept += 1

@@ -9,7 +9,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from audit.recorder import record
-from workflows.curation import compose, contract, dedupe, rank
+from workflows.curation import compose, dedupe, rank
 from workflows.curation.normalise import NormalItem
 from workflows.domain.events import Event
 from workflows.domain.states import OFFER_TAKEN
@@ -41,7 +41,6 @@ def curate(run: Run) -> Digest | None:
         language=run.workflow.language,
         limit=run.workflow.max_entries,
     )
-    contract.validate(content)
     return _keep(run, content, ranked[: run.workflow.max_entries], now)
 
 

@@ -1,6 +1,7 @@
 """Messages from draft to release: one gate for every send."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
@@ -56,6 +57,19 @@ def from_digest(digest: Digest) -> Message:
     return message
 
 
+def write(*, message: Message, by: User) -> None:
+    """Keep what a person wrote. Only a draft can be written on; whoever wrote last is its author."""
+    with transaction.atomic(), context.acting(by):
+        if message.pk is not None:
+            current = Message.objects.select_for_update(of=("self",)).get(pk=message.pk)
+            if current.state != MessageState.DRAFT:
+                raise WrongState(_("This message was submitted meanwhile; withdraw it to edit it."))
+        message.author = by
+        message.save()
+        facts = {"subject": message.subject, "audience": message.audience.name}
+        record(Event.MESSAGE_WRITTEN, target=message, why=message.reason, facts=facts)
+
+
 def submit(*, message_id: int, by: User) -> Message:
     """Put a draft before the gate: it is released at once, or waits for a second person.
 
@@ -79,7 +93,12 @@ def submit(*, message_id: int, by: User) -> Message:
             request_id=context.current().request_id,
             on_behalf_of=by.get_username(),
         )
-        record(Event.MESSAGE_SUBMITTED, target=message, why=message.reason, facts={"gate": gate.text, "people": total})
+        record(
+            Event.MESSAGE_SUBMITTED,
+            target=message,
+            why=message.reason,
+            facts={"gate": gate.text, "people": total},
+        )
         if gate.open:
             release(message, plain)
         else:
@@ -99,12 +118,12 @@ def submit(*, message_id: int, by: User) -> Message:
 class _Gate:
     """Whether a message may leave by itself, in words that the message keeps."""
 
-    def __init__(self, *, open: bool, text: str) -> None:  # noqa: A002 - the gate's own word
+    def __init__(self, *, open: bool, text: str) -> None:
         self.open = open
         self.text = text
 
 
-def _gate(recipients: list[Recipient]) -> _Gate:
+def _gate(recipients: Sequence[Recipient]) -> _Gate:
     rules = policy.current().actions
     reasons = mass_send_reasons(recipients, min_recipients=rules.mass_send_min_recipients)
     if not reasons:
@@ -156,8 +175,7 @@ def _require_usable(channel: Channel) -> None:
     missing = [field for field in channels.registry.get(channel.kind).secret_fields if field not in have]
     if missing:
         raise Invalid(
-            _("The channel “%(name)s” has no secret for %(fields)s.")
-            % {"name": channel, "fields": ", ".join(missing)},
+            _("The channel “%(name)s” has no secret for %(fields)s.") % {"name": channel, "fields": ", ".join(missing)},
             field="audience",
         )
 
@@ -165,7 +183,11 @@ def _require_usable(channel: Channel) -> None:
 def _channel_facts(channel: Channel) -> ChannelFacts:
     """A robot's key decides which group reads it: a new value is a new destination."""
     secrets = {
-        use.field: [use.secret.name, use.secret.store, use.secret.rotated_at and use.secret.rotated_at.isoformat()]
+        use.field: [
+            use.secret.name,
+            use.secret.store,
+            use.secret.rotated_at and use.secret.rotated_at.isoformat(),
+        ]
         for use in channel.secrets.all()
     }
     fingerprint = digest_of({"kind": channel.kind, "config": channel.config, "secrets": secrets})

@@ -49,9 +49,7 @@ def start_due(cadence_id: int, now: datetime) -> Run | None:
             return _queue(cadence.workflow, cadence, due_at, cadence.digest_kind, started_by=None)
         why = _("another run was still active") if busy else _("nothing was running to carry it out")
         state, event = (RunState.SKIPPED, Event.RUN_SKIPPED) if busy else (RunState.MISSED, Event.RUN_MISSED)
-        run = _create(
-            cadence.workflow, cadence, due_at, cadence.digest_kind, state=state, outcome=why, finished_at=now
-        )
+        run = _create(cadence.workflow, cadence, due_at, cadence.digest_kind, state=state, outcome=why, finished_at=now)
         record(event, target=run, outcome=Outcome.FAILURE, why=why)
         return run
 
@@ -69,7 +67,13 @@ def run_now(*, workflow: Workflow, by: User, digest_kind: str) -> Run:
 
 def _queue(workflow: Workflow, cadence: Cadence | None, due_at: datetime, kind: str, started_by: User | None) -> Run:
     run = _create(
-        workflow, cadence, due_at, kind, state=RunState.QUEUED, started_by=started_by, lease_until=due_at + LEASE
+        workflow,
+        cadence,
+        due_at,
+        kind,
+        state=RunState.QUEUED,
+        started_by=started_by,
+        lease_until=due_at + LEASE,
     )
     record(Event.RUN_QUEUED, target=run)
     enqueue("workflows.tasks.execute_run", run.pk)

@@ -1,0 +1,29 @@
+"""The officers' rooms: pages load by id, call one service, and show the result."""
+
+from workflows.admin import (
+    approval,
+    audience,
+    channel,
+    delivery,
+    digest,
+    item,
+    message,
+    run,
+    secret,
+    source,
+    workflow,
+)
+
+__all__ = [
+    "approval",
+    "audience",
+    "channel",
+    "delivery",
+    "digest",
+    "item",
+    "message",
+    "run",
+    "secret",
+    "source",
+    "workflow",
+]

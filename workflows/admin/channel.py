@@ -1,0 +1,104 @@
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db import models
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_POST
+
+from workflows import channels
+from workflows.admin.adapter_form import AdapterForm, config_field_names
+from workflows.admin.base import HouseAdmin, badge, person
+from workflows.models import Channel, ChannelSecret, SecretRef
+from workflows.services import delivery
+
+_SECRET = "secret_"  # noqa: S105 - a prefix of field names
+
+
+class ChannelForm(AdapterForm[Channel]):
+    """One choice of a stored secret for each secret field of the adapter; values are never shown here."""
+
+    registry = channels.registry
+
+    class Meta:
+        model = Channel
+        fields = ("name", "kind", "per_minute", "enabled")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        chosen = dict(self.instance.secrets.values_list("field", "secret")) if self.instance.pk else {}
+        for name in self.adapter.secret_fields:
+            self.fields[_SECRET + name] = forms.ModelChoiceField(
+                SecretRef.objects.all(),
+                label=gettext_lazy("Secret: %(name)s") % {"name": name},
+                initial=chosen.get(name),
+                help_text=gettext_lazy("The stored secret that holds this value. Add one under Secrets first."),
+            )
+
+    def save_secrets(self) -> None:
+        for name in self.adapter.secret_fields:
+            ChannelSecret.objects.update_or_create(
+                channel=self.instance, field=name, defaults={"secret": self.cleaned_data[_SECRET + name]}
+            )
+
+
+@admin.register(Channel)
+class ChannelAdmin(HouseAdmin[Channel]):
+    form = ChannelForm
+    change_form_template = "admin/workflows/channel/change_form.html"
+    list_display = ("name", "kind_label", "health", "per_minute", "enabled")
+    search_fields = ("name",)
+    readonly_fields = ("health",)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None) -> Any:
+        kind = obj.kind if obj else request.POST.get("kind")
+        adapter = channels.registry.get(kind) if kind else next(iter(channels.registry))
+        config = config_field_names(channels.registry, kind)
+        secrets = [_SECRET + name for name in adapter.secret_fields]
+        shown = ["name", "kind", *config, *secrets, "per_minute", "enabled"]
+        return [(None, {"fields": [*shown, "health"] if obj else shown})]
+
+    def get_form(self, request: HttpRequest, obj: Channel | None = None, *args: Any, **kwargs: Any) -> Any:
+        kwargs["fields"] = ["name", "kind", "per_minute", "enabled"]  # the rest of the fieldsets is the adapter's
+        return super().get_form(request, obj, *args, **kwargs)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001
+        super().save_related(request, form, formsets, change)
+        form.save_secrets()
+
+    def get_urls(self) -> list[URLPattern]:
+        repair = path(
+            "<int:pk>/repair/",
+            self.admin_site.admin_view(require_POST(self.repair)),
+            name="workflows_channel_repair",
+        )
+        return [repair, *super().get_urls()]
+
+    def repair(self, request: HttpRequest, pk: int) -> HttpResponse:
+        channel = self.find(request, pk)
+        if not self.has_change_permission(request, channel):
+            raise PermissionDenied
+        self.carry_out(
+            request,
+            _("The channel is in use again."),
+            lambda: delivery.repair(channel=channel, by=person(request), reason=request.POST.get("reason", "")),
+        )
+        return self.back(channel)
+
+    @admin.display(description=gettext_lazy("kind"))
+    def kind_label(self, obj: Channel) -> str:
+        return str(dict(channels.registry.choices()).get(obj.kind, obj.kind))
+
+    @admin.display(description=gettext_lazy("health"))
+    def health(self, obj: Channel) -> SafeString:
+        if obj.broken_at:
+            return badge("failed", _("out of order: %(why)s") % {"why": obj.broken_why})
+        return badge("sent", _("in use")) if obj.enabled else badge("paused", _("switched off"))
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Channel]:
+        return super().get_queryset(request).prefetch_related("secrets")

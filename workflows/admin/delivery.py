@@ -1,0 +1,101 @@
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_POST
+
+from workflows.admin.base import ReadOnlyAdmin, badge, lines, person
+from workflows.domain.states import DeliveryState
+from workflows.models import Delivery
+from workflows.services import delivery as service
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
+    change_form_template = "admin/workflows/delivery/change_form.html"
+    list_display = (
+        "recipient",
+        "message",
+        "which_part",
+        "state_badge",
+        "attempts",
+        "code",
+        "sent_at",
+        "not_before",
+    )
+    list_filter = ("state", "channel", ("message", admin.RelatedOnlyFieldListFilter))
+    list_select_related = ("message", "part", "channel")
+    search_fields = ("recipient", "address")
+    fields = (
+        "message",
+        "channel",
+        "recipient",
+        "which_part",
+        "state_badge",
+        "detail",
+        "code",
+        "receipt",
+        "attempts",
+        "not_before",
+        "sent_at",
+        "tries",
+        "text",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Delivery]:
+        return super().get_queryset(request).select_related("part")
+
+    def get_urls(self) -> list[URLPattern]:
+        settle = path(
+            "<int:pk>/settle/",
+            self.admin_site.admin_view(require_POST(self.settle)),
+            name="workflows_delivery_settle",
+        )
+        return [settle, *super().get_urls()]
+
+    def settle(self, request: HttpRequest, pk: int) -> HttpResponse:
+        row = self.find(request, pk)
+        arrived = "arrived" in request.POST
+        self.carry_out(
+            request,
+            _("Noted: it arrived.") if arrived else _("It is sent again."),
+            lambda: service.settle(
+                delivery_id=pk, by=person(request), arrived=arrived, reason=request.POST.get("reason", "")
+            ),
+        )
+        return self.back(row)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, object] | None = None,
+    ) -> HttpResponse:
+        row = self.get_object(request, object_id)
+        unknown = row is not None and row.state == DeliveryState.UNKNOWN
+        can_settle = unknown and request.user.has_perm("workflows.settle_delivery")
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), "can_settle": can_settle})
+
+    @admin.display(description=gettext_lazy("state"), ordering="state")
+    def state_badge(self, obj: Delivery) -> SafeString:
+        return badge(obj.state, obj.get_state_display())
+
+    @admin.display(description=gettext_lazy("part"))
+    def which_part(self, obj: Delivery) -> str:
+        return f"{obj.part.number} / {obj.part.of}"
+
+    @admin.display(description=gettext_lazy("content"))
+    def text(self, obj: Delivery) -> SafeString:
+        return format_html('<pre class="payload">{}</pre>', obj.part.text)
+
+    @admin.display(description=gettext_lazy("attempts in full"))
+    def tries(self, obj: Delivery) -> SafeString | str:
+        return lines(
+            f"{row.number} · {row.started_at:%Y-%m-%d %H:%M:%S} UTC · {row.outcome or '…'} {row.detail}"
+            for row in obj.tries.all()[:50]
+        )

@@ -1,0 +1,168 @@
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db import models
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_POST
+
+from workflows.admin.base import HouseAdmin, badge, change_url, person
+from workflows.domain.errors import Invalid
+from workflows.domain.states import MessageState
+from workflows.models import ApprovalRequest, Delivery, Message
+from workflows.services import approvals, messages
+
+
+class MessageForm(forms.ModelForm[Message]):
+    class Meta:
+        model = Message
+        fields = ("subject", "body", "audience", "reason", "send_at")
+        widgets = {"body": forms.Textarea(attrs={"rows": 10, "class": "vLargeTextField"})}
+
+    def clean_send_at(self) -> Any:
+        send_at = self.cleaned_data["send_at"]
+        if send_at is not None and send_at <= timezone.now():
+            raise forms.ValidationError(_("This time is over. Leave it empty to send as soon as it is approved."))
+        return send_at
+
+    def clean_body(self) -> str:
+        body = str(self.cleaned_data["body"])
+        if self.instance.digest_id is None and not body.strip():
+            raise forms.ValidationError(_("Write what is to be sent."))
+        return body
+
+
+@admin.register(Message)
+class MessageAdmin(HouseAdmin[Message]):
+    form = MessageForm
+    add_form_template = "admin/workflows/message/change_form.html"
+    change_form_template = "admin/workflows/message/change_form.html"
+    list_display = ("subject", "state_badge", "audience", "people", "author", "created_at")
+    list_filter = ("state", "workflow")
+    list_select_related = ("audience", "author")
+    search_fields = ("subject",)
+    readonly_fields = (
+        "state_badge",
+        "author",
+        "digest",
+        "gate",
+        "people",
+        "created_at",
+        "released_at",
+        "finished_at",
+    )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Message | None = None) -> Any:
+        written = ["subject", "body", "audience", "reason", "send_at"]
+        if obj is None:
+            return [(None, {"fields": written})]
+        if obj.digest_id is not None:
+            written = ["subject", "digest", "audience", "reason", "send_at"]
+        facts = ["author", "gate", "people", "created_at", "released_at", "finished_at"]
+        return [(None, {"fields": ["state_badge", *written]}), (_("Facts"), {"fields": facts})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Message | None = None) -> Any:
+        fixed = ("subject",) if obj is not None and obj.digest_id is not None else ()
+        return (*self.readonly_fields, *fixed)
+
+    def has_change_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
+        """What waits or has left is not edited: withdraw it first."""
+        return super().has_change_permission(request, obj) and (obj is None or obj.state == MessageState.DRAFT)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("<int:pk>/submit/", view(require_POST(self.submit)), name="workflows_message_submit"),
+            path("<int:pk>/withdraw/", view(require_POST(self.withdraw)), name="workflows_message_withdraw"),
+            path("<int:pk>/progress/", view(self.progress), name="workflows_message_progress"),
+            *super().get_urls(),
+        ]
+
+    def save_model(self, request: HttpRequest, obj: Message, form: Any, change: bool) -> None:  # noqa: FBT001
+        messages.write(message=obj, by=person(request))
+
+    def response_add(self, request: HttpRequest, obj: Message, post_url_continue: str | None = None) -> HttpResponse:
+        return self._submit_if_asked(request, obj) or super().response_add(request, obj, post_url_continue)
+
+    def response_change(self, request: HttpRequest, obj: Message) -> HttpResponse:
+        return self._submit_if_asked(request, obj) or super().response_change(request, obj)
+
+    def _submit_if_asked(self, request: HttpRequest, obj: Message) -> HttpResponse | None:
+        return self.submit(request, obj.pk) if "_submit" in request.POST else None
+
+    def submit(self, request: HttpRequest, pk: int) -> HttpResponse:
+        message = self.find(request, pk)
+        if not super().has_change_permission(request, message):
+            raise PermissionDenied
+        try:
+            message = messages.submit(message_id=pk, by=person(request))
+        except Invalid as error:
+            self.message_user(request, f"{_('Not submitted')}: {error}", level="ERROR")
+            return self.back(message)
+        if message.state == MessageState.PENDING:
+            self.message_user(request, _("Submitted: a second person decides now. %(gate)s") % {"gate": message.gate})
+        else:
+            self.message_user(request, _("On its way. %(gate)s") % {"gate": message.gate})
+        return self.back(message)
+
+    def withdraw(self, request: HttpRequest, pk: int) -> HttpResponse:
+        approval = _open_request(pk)
+        if approval is None:
+            return HttpResponseRedirect(reverse("admin:workflows_message_change", args=[pk]))
+        self.carry_out(
+            request,
+            _("Withdrawn; it is a draft again."),
+            lambda: approvals.withdraw(
+                approval_id=approval.pk, by=person(request), reason=request.POST.get("reason", "")
+            ),
+        )
+        return HttpResponseRedirect(reverse("admin:workflows_message_change", args=[pk]))
+
+    def progress(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The message's state and its deliveries by state, for the page's own refresh."""
+        message = self.find(request, pk)
+        return JsonResponse(_progress(message))
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        message = context.get("original")
+        if message is not None:
+            approval = _open_request(message.pk)
+            context["progress"] = _progress(message)
+            context["request_url"] = approval and change_url(approval)
+            context["can_withdraw"] = approval is not None and request.user.pk in {
+                approval.requested_by_id,
+                approval.authored_by_id,
+            }
+            context["is_draft"] = message.state == MessageState.DRAFT
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description=gettext_lazy("state"), ordering="state")
+    def state_badge(self, obj: Message) -> SafeString:
+        return badge(obj.state, obj.get_state_display())
+
+
+def _open_request(message_id: int) -> ApprovalRequest | None:
+    return ApprovalRequest.objects.filter(
+        subject_type=Message._meta.label_lower, subject_id=str(message_id), state="pending"
+    ).first()
+
+
+def _progress(message: Message) -> dict[str, Any]:
+    """{state, label, final, total, counts: [{state, label, count}], deliveries_url}"""
+    rows = Delivery.objects.filter(message=message).order_by().values("state").annotate(count=models.Count("pk"))
+    labels = dict(Delivery._meta.get_field("state").flatchoices)
+    counts = [{"state": row["state"], "label": str(labels[row["state"]]), "count": row["count"]} for row in rows]
+    return {
+        "state": message.state,
+        "label": message.get_state_display(),
+        "final": message.finished_at is not None,
+        "total": sum(row["count"] for row in counts),
+        "counts": sorted(counts, key=lambda row: row["state"]),
+        "deliveries_url": f"{reverse('admin:workflows_delivery_changelist')}?message__id__exact={message.pk}",
+    }
