@@ -1,6 +1,6 @@
 """What every test may rely on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,11 @@ from tests import world
 from workflows import triggers
 
 
+def pytest_configure() -> None:
+    """Hashing passwords slowly is for production."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 @pytest.fixture(autouse=True)
 def own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and secrets of one test are not another's."""
@@ -20,10 +25,17 @@ def own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
 
 
-@pytest.fixture(autouse=True)
-def fresh_policy() -> Iterator[None]:
-    policy.current.cache_clear()
-    yield
+@pytest.fixture
+def set_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Puts another policy file into force for one test."""
+
+    def put(text: str) -> None:
+        path = tmp_path / "policy.yaml"
+        path.write_text(text, encoding="utf-8")
+        monkeypatch.setattr(settings, "POLICY_FILE", path)
+        policy.current.cache_clear()
+
+    yield put
     policy.current.cache_clear()
 
 

@@ -92,18 +92,26 @@ ALTER TABLE workflows_approvalrequest ENABLE ALWAYS TRIGGER approval_has_quorum;
 
 def install(connection: BaseDatabaseWrapper) -> None:
     """Drop and create all triggers; safe to repeat."""
+    remove(connection)
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            for name in _TABLE_OF:
-                cursor.execute(f"DROP TRIGGER IF EXISTS {name}")
             for statement in _SQLITE.strip().split("\n\n"):
                 cursor.execute(statement)
         else:
-            for name in _TABLE_OF:
-                cursor.execute(f"DROP TRIGGER IF EXISTS {name} ON {_TABLE_OF[name]}")
+            cursor.execute(_POSTGRESQL)
+
+
+def remove(connection: BaseDatabaseWrapper) -> None:
+    """For a migration that has to rewrite the tables; ``install`` comes after it."""
+    with connection.cursor() as cursor:
+        for name, table in _TABLE_OF.items():
+            if connection.vendor == "sqlite":
+                cursor.execute(f"DROP TRIGGER IF EXISTS {name}")
+            else:
+                cursor.execute(f"DROP TRIGGER IF EXISTS {name} ON {table}")
+        if connection.vendor == "postgresql":
             for name in _TABLE_OF:
                 cursor.execute(f"DROP FUNCTION IF EXISTS {name}()")
-            cursor.execute(_POSTGRESQL)
 
 
 def missing(connection: BaseDatabaseWrapper) -> set[str]:
