@@ -40,7 +40,10 @@ def test_missing_keys_take_their_defaults() -> None:
         ("securty: {}", "securty: unknown key"),
         ("security: {audit: {retention_days: soon}}", "security.audit.retention_days: 'soon' is not of type 'integer'"),
         ("security: {audit: {retention_days: 0}}", "security.audit.retention_days: 0 is less than the minimum of 1"),
-        ("security: {network: {allowlist_ips: [10.0.0.1/8]}}", "security.network.allowlist_ips.0: '10.0.0.1/8' is not a"),
+        (
+            "security: {network: {allowlist_ips: [10.0.0.1/8]}}",
+            "security.network.allowlist_ips.0: '10.0.0.1/8' is not a",
+        ),
         ("security: {actions: {require_approval_for: [mass_sendd]}}", "security.actions.require_approval_for.0:"),
         ("security: {audit: {}, audit: {}}", "audit: given twice"),
         ("security: [", "not valid YAML"),

@@ -71,46 +71,52 @@ def write(*, message: Message, by: User) -> None:
 
 
 def submit(*, message_id: int, by: User) -> Message:
-    """Put a draft before the gate: it is released at once, or waits for a second person.
+    """A person puts a draft before the gate: it is released at once, or waits for a second person.
 
     Whether approval is needed is computed here, from the policy and the resolved audience, for every caller alike.
     Raises Invalid when it could not be delivered as it stands.
     """
+    if not by.has_perm("workflows.submit_message"):
+        raise NotPermitted(_("Your role does not include sending messages."))
+    with transaction.atomic(), context.acting(by):
+        return _put_before_gate(message_id, by)
+
+
+def submit_digest(message: Message) -> Message:
+    """The same for a run's message: the system submits it on behalf of the workflow's owner."""
     with transaction.atomic():
-        message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
-        if message.state != MessageState.DRAFT:
-            raise WrongState(_("This message was already submitted."))
-        if not message.workflow and not by.has_perm("workflows.submit_message"):
-            raise NotPermitted(_("Your role does not include sending messages."))
-        plain = describe(message)
-        total = people(plain.recipients)
-        gate = _gate(plain.recipients)
-        Message.objects.filter(pk=message.pk).update(
-            gate=gate.text,
-            needs_approval=not gate.open,
-            people=total,
-            content_digest=actions.registry.get(ACTION).content_digest(plain),
-            request_id=context.current().request_id,
-            on_behalf_of=by.get_username(),
+        return _put_before_gate(message.pk, message.author)
+
+
+def _put_before_gate(message_id: int, requested_by: User) -> Message:
+    message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
+    if message.state != MessageState.DRAFT:
+        raise WrongState(_("This message was already submitted."))
+    plain = describe(message)
+    total = people(plain.recipients)
+    gate = _gate(plain.recipients)
+    cause = context.current().as_task_argument()
+    Message.objects.filter(pk=message.pk).update(
+        gate=gate.text,
+        needs_approval=not gate.open,
+        people=total,
+        content_digest=actions.registry.get(ACTION).content_digest(plain),
+        request_id=cause["request_id"],
+        on_behalf_of=cause["on_behalf_of"],
+    )
+    record(Event.MESSAGE_SUBMITTED, target=message, why=message.reason, facts={"gate": gate.text, "people": total})
+    if gate.open:
+        release(message, plain)
+    else:
+        _move(message, MessageState.PENDING)
+        approvals.request(
+            action=ACTION,
+            subject=message,
+            size=total,
+            reason=message.reason,
+            requested_by=requested_by,
+            authored_by=message.author,
         )
-        record(
-            Event.MESSAGE_SUBMITTED,
-            target=message,
-            why=message.reason,
-            facts={"gate": gate.text, "people": total},
-        )
-        if gate.open:
-            release(message, plain)
-        else:
-            _move(message, MessageState.PENDING)
-            approvals.request(
-                action=ACTION,
-                subject=message,
-                size=total,
-                reason=message.reason,
-                requested_by=by,
-                authored_by=message.author,
-            )
     message.refresh_from_db()
     return message
 

@@ -30,11 +30,10 @@ def start_due(cadence_id: int, now: datetime) -> Run | None:
 
     Missed instants are not replayed: they leave one visible ``missed`` row and the rhythm goes on.
     """
-    with transaction.atomic(), context.system_acting():
+    owner = Cadence.objects.values_list("workflow__owner__username", flat=True).get(pk=cadence_id)
+    with transaction.atomic(), context.system_acting(on_behalf_of=owner):
         cadence = (
-            Cadence.objects.select_related("workflow", "workflow__owner")
-            .select_for_update(of=("self",), no_key=True)
-            .get(pk=cadence_id)
+            Cadence.objects.select_related("workflow").select_for_update(of=("self",), no_key=True).get(pk=cadence_id)
         )
         due_at = cadence.next_run_at
         if due_at is None or due_at > now:
@@ -123,7 +122,7 @@ def _curate_and_submit(run: Run) -> str:
         return _("Nothing new.")
     message = messages.from_digest(digest)
     if message.state == MessageState.DRAFT:
-        message = messages.submit(message_id=message.pk, by=run.workflow.owner)
+        message = messages.submit_digest(message)
     return _("%(count)d entries; %(gate)s") % {"count": len(digest.content["entries"]), "gate": message.gate}
 
 

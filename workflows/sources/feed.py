@@ -102,7 +102,10 @@ class Feed(Source):
             return Fetched(items=(), state=dict(state), unchanged=True)
         _check(reply)
         notes = _Notes()
-        items = _newest(list(_items(_entries(reply, notes), notes)), notes)
+        entries = _entries(reply, notes)
+        if not entries:
+            notes.add("the feed has no entries")
+        items = _newest(list(_items(entries, notes)), notes)
         validators = {"etag": reply.headers.get("ETag", ""), "modified": reply.headers.get("Last-Modified", "")}
         remembered = {"url": url, **{name: value for name, value in validators.items() if value}}
         return Fetched(items=items, state=remembered, notes=notes.bounded())
@@ -135,8 +138,8 @@ def _entries(reply: Reply, notes: _Notes) -> list[Mapping[str, Any]]:
     text = _text(reply, notes).lstrip("\ufeff \t\r\n")
     if text.startswith("{"):
         return _json_entries(text, reply.url)
-    text, declarations = _DECLARATIONS.subn(r"\1", text, count=1)
-    if declarations:
+    if declarations := _DECLARATIONS.match(text):
+        text = declarations[1] + text[declarations.end() :]
         notes.add("the feed declares entities of its own; the declarations were ignored")
     text = _without_open_ends(text)
     headers = {"content-type": "application/xml; charset=utf-8", "content-location": reply.url}
@@ -156,8 +159,6 @@ def _entries(reply: Reply, notes: _Notes) -> list[Mapping[str, Any]]:
         raise SourceError(_not_a_feed(text, reply.url))
     if feed.bozo:
         notes.add(f"not well-formed: {_reason(feed.bozo_exception)}; read leniently")
-    if not feed.entries:
-        notes.add("the feed has no entries")
     return list(feed.entries)
 
 
@@ -210,7 +211,7 @@ def _decoded(body: bytes, declared: list[str], notes: _Notes) -> str:
             text = body.decode(encoding, errors="replace")
             broken = text.count("\ufffd")
             whole = sum(character > "\x7f" for character in text) - broken
-            if broken * 10 <= whole or (broken <= 3 and encoding in declared):
+            if broken * 10 <= whole or (broken <= 3 and (whole > broken or encoding in declared)):
                 notes.add(f"{broken} broken characters were replaced (the feed is in {encoding})")
                 return text
     best = from_bytes(body, cp_isolation=_GUESSES).best()
