@@ -78,7 +78,7 @@ TEMPLATES = [
     },
 ]
 
-_sqlite = {
+_sqlite: dict[str, object] = {
     "ENGINE": "django.db.backends.sqlite3",
     "NAME": DATA_DIR / "db.sqlite3",
     "CONN_MAX_AGE": 60,
@@ -89,6 +89,8 @@ _sqlite = {
         "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
     },
 }
+# Tests use several connections, like production; a database in memory is one connection's own.
+_sqlite["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
 _url = env.text("DATABASE_URL", "")
 DATABASES = {"default": {**env.database(_url), "CONN_MAX_AGE": 60} if _url else _sqlite}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -124,6 +126,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+# A form may be too long, and then says so at the field; beyond this it is no form.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
 LOGIN_URL = "admin:login"
 
 AUDITLOG_CID_GETTER = "audit.diffs.request_id"

@@ -14,8 +14,10 @@ from workflows import triggers
 
 
 def pytest_configure() -> None:
-    """Hashing passwords slowly is for production."""
+    """Slow password hashes and a manifest of static files are for production."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture(autouse=True)

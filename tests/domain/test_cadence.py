@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from hypothesis import given
@@ -9,9 +10,7 @@ from workflows.domain.cadence import WEEKDAYS, Daily, Every, Rule
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 NEW_YORK = ZoneInfo("America/New_York")
 WORKDAYS = frozenset(range(5))
-TWO_HOURLY = Rule(
-    pattern=Every(minutes=120, start=time(9), end=time(17)), weekdays=WORKDAYS, zone=SHANGHAI
-)
+TWO_HOURLY = Rule(pattern=Every(minutes=120, start=time(9), end=time(17)), weekdays=WORKDAYS, zone=SHANGHAI)
 
 
 def local(rule: Rule, instant: datetime, count: int) -> list[str]:
@@ -43,9 +42,7 @@ def test_a_daily_summary_comes_once_a_day() -> None:
 
 
 def test_a_wall_time_that_the_clock_skips_runs_once_and_later() -> None:
-    rule = Rule(
-        pattern=Every(minutes=30, start=time(2), end=time(3, 30)), weekdays=frozenset(WEEKDAYS), zone=NEW_YORK
-    )
+    rule = Rule(pattern=Every(minutes=30, start=time(2), end=time(3, 30)), weekdays=frozenset(WEEKDAYS), zone=NEW_YORK)
     before_the_change = datetime(2026, 3, 8, 0, 0, tzinfo=NEW_YORK)
     assert local(rule, before_the_change, 3) == ["Sun 03:00", "Sun 03:30", "Mon 02:00"]
 
@@ -63,18 +60,18 @@ def test_no_weekday_means_never() -> None:
 
 
 @given(
-    st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1)),
+    st.integers(0, 6 * 366 * 86_400),
     st.integers(1, 1440),
     st.sampled_from(["Asia/Shanghai", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "UTC"]),
 )
-def test_occurrences_always_ascend(naive: datetime, minutes: int, zone: str) -> None:
+def test_occurrences_always_ascend(seconds: int, minutes: int, zone: str) -> None:
     rule = Rule(
         pattern=Every(minutes=minutes, start=time(0), end=time(23, 59)),
         weekdays=frozenset(WEEKDAYS),
         zone=ZoneInfo(zone),
     )
-    start = naive.replace(tzinfo=UTC)
+    start = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     occurrences = rule.upcoming(start, 60)
     assert len(occurrences) == 60
     assert start < occurrences[0]
-    assert all(earlier < later for earlier, later in zip(occurrences, occurrences[1:], strict=False))
+    assert all(earlier < later for earlier, later in pairwise(occurrences))

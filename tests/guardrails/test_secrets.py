@@ -24,8 +24,8 @@ VALUE = "693a91f6-7xxx-4bc4-97a0-0ec2sifa5aaa"
 
 @pytest.fixture
 def folder(tmp_path: Path, settings: Settings) -> Path:
-    settings.DATA_DIR = tmp_path / "data"
-    return tmp_path / "data"
+    settings.DATA_DIR = tmp_path / "store"  # not there yet, as on a first start
+    return tmp_path / "store"
 
 
 @pytest.fixture

@@ -117,9 +117,7 @@ def test_a_refused_connection_is_certainly_not_delivered(alice: User) -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault("reset_after"), Fault("status", status=502)])
-def test_an_ambiguous_failure_is_unknown_and_never_resent_by_itself(
-    wecom: Sandbox, alice: User, fault: Fault
-) -> None:
+def test_an_ambiguous_failure_is_unknown_and_never_resent_by_itself(wecom: Sandbox, alice: User, fault: Fault) -> None:
     wecom.wecom.plan_faults([fault])
     message = released(alice, wecom.url)
     delivery.dispatch(message.pk)

@@ -149,5 +149,6 @@ def test_a_long_message_is_split_within_wecoms_bytes(alice: User) -> None:
 def test_every_step_is_on_the_trail_under_one_request(alice: User) -> None:
     submitted(alice, world.audience(world.robot(alice)))
     request_id = Message.objects.get().request_id
+    assert request_id
     story = AuditEvent.objects.filter(request_id=request_id).order_by("id").values_list("what", flat=True)
     assert list(story)[-2:] == ["message.submitted", "approval.requested"]

@@ -30,10 +30,7 @@ class AdapterForm(forms.ModelForm[M]):
         self.fields["kind"].choices = choices  # type: ignore[attr-defined]
         if self.instance.pk:
             self.fields["kind"].disabled = True
-        given = self.data.get("kind") if self.is_bound else None
-        kind = self.instance.kind if self.instance.pk else (given or choices[0][0])
-        known = kind in dict(choices)
-        self.adapter = self.registry.get(kind if known else choices[0][0])
+        self.adapter = adapter_of(self.registry, self.instance.kind if self.instance.pk else self.data.get("kind"))
         for name, field in self.adapter.config_form().fields.items():
             field.initial = self.instance.config.get(name, field.initial)
             self.fields[_PREFIX + name] = field
@@ -54,8 +51,12 @@ class AdapterForm(forms.ModelForm[M]):
         return {name: self.data.get(self.add_prefix(_PREFIX + name)) for name in self.adapter.config_form().fields}
 
 
-def config_field_names(registry: Registry[Any], kind: str | None) -> list[str]:
-    """The names under which a kind's configuration fields stand in the form."""
-    adapters = list(registry)
-    adapter = registry.get(kind) if kind else adapters[0]
+def adapter_of(registry: Registry[Any], kind: str | None) -> Any:
+    """The adapter whose fields a form shows: of this kind, else of the first; the form itself refuses a wrong kind."""
+    adapters = {adapter.kind: adapter for adapter in registry}
+    return adapters.get(kind or "", next(iter(adapters.values())))
+
+
+def config_field_names(adapter: Any) -> list[str]:
+    """The names under which an adapter's configuration fields stand in the form."""
     return [_PREFIX + name for name in adapter.config_form().fields]

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from workflows import channels
-from workflows.admin.adapter_form import AdapterForm, config_field_names
+from workflows.admin.adapter_form import AdapterForm, adapter_of, config_field_names
 from workflows.admin.base import HouseAdmin, badge, person
 from workflows.models import Channel, ChannelSecret, SecretRef
 from workflows.services import delivery
@@ -56,9 +56,8 @@ class ChannelAdmin(HouseAdmin[Channel]):
     readonly_fields = ("health",)
 
     def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None) -> Any:
-        kind = obj.kind if obj else request.POST.get("kind")
-        adapter = channels.registry.get(kind) if kind else next(iter(channels.registry))
-        config = config_field_names(channels.registry, kind)
+        adapter = adapter_of(channels.registry, obj.kind if obj else request.POST.get("kind"))
+        config = config_field_names(adapter)
         secrets = [_SECRET + name for name in adapter.secret_fields]
         shown = ["name", "kind", *config, *secrets, "per_minute", "enabled"]
         return [(None, {"fields": [*shown, "health"] if obj else shown})]

@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from workflows import sources
-from workflows.admin.adapter_form import AdapterForm, config_field_names
+from workflows.admin.adapter_form import AdapterForm, adapter_of, config_field_names
 from workflows.admin.base import HouseAdmin, badge, lines
 from workflows.models import Source
 
@@ -29,7 +29,7 @@ class SourceAdmin(HouseAdmin[Source]):
     readonly_fields = ("health", "fetched_at", "fetch_after", "last_error", "last_notes")
 
     def get_fieldsets(self, request: HttpRequest, obj: Source | None = None) -> Any:
-        config = config_field_names(sources.registry, obj.kind if obj else request.POST.get("kind"))
+        config = config_field_names(adapter_of(sources.registry, obj.kind if obj else request.POST.get("kind")))
         own = (None, {"fields": ["name", "kind", *config, "weight", "enabled"]})
         if obj is None:
             return [own]

@@ -124,6 +124,8 @@ def decide(*, approval_id: int, verdict: Verdict, by: User, reason: str) -> Appr
 def _check(approval: ApprovalRequest, verdict: Verdict, by: User, reason: str) -> None:
     if barred := why_barred(approval, by):
         raise barred
+    if approval.decisions.filter(decided_by=by).exists():
+        raise AlreadyDecided(_("You have already decided on this request."))
     if approval.state != ApprovalState.PENDING:
         raise AlreadyDecided(_describe_closed(approval))
     if approval.expires_at <= timezone.now():
@@ -131,8 +133,6 @@ def _check(approval: ApprovalRequest, verdict: Verdict, by: User, reason: str) -
         raise Expired(_("This request has expired; nothing was sent."))
     if verdict == Verdict.DENY and not reason.strip():
         raise ReasonRequired(_("Say why you deny it: the requester has to be able to mend it."))
-    if approval.decisions.filter(decided_by=by).exists():
-        raise AlreadyDecided(_("You have already decided on this request."))
 
 
 def _describe_closed(approval: ApprovalRequest) -> str:
