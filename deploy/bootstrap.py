@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def require_python() -> None:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file runs before the right Python is sure
         found = f"{sys.version_info[0]}.{sys.version_info[1]}"
         stop(f"Python 3.11 or newer is needed; this is {found}. Install it, then: make run PYTHON=python3.11")
     try:

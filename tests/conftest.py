@@ -20,6 +20,11 @@ def pytest_configure() -> None:
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Short plain names for test cases: some values are megabytes long, or no valid Unicode."""
+    return ascii(val)[1:61] if isinstance(val, str) else None
+
+
 @pytest.fixture(autouse=True)
 def own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and secrets of one test are not another's."""

@@ -125,4 +125,3 @@ def wait_for(what: Callable[[], Any], why: str, patience: float = PATIENCE) -> A
         time.sleep(pause)
         pause = min(pause * 1.5, 1.0)
     raise AssertionError(f"waited {patience:.0f} s in vain: {why}")
-

@@ -85,7 +85,7 @@ def _claim(message_id: int) -> Claim | None:
             if free_at is None:
                 return _take(delivery, now)
             # The channel is busy: everything of this message that goes through it waits for the same instant.
-            _due(message_id, now).filter(channel=delivery.channel_id).update(not_before=free_at)
+            _hold_back(_due(message_id, now).filter(channel=delivery.channel_id), free_at)
 
 
 def _due(message_id: int, now: datetime) -> QuerySet[Delivery]:
@@ -105,6 +105,15 @@ def _next_due(message_id: int, now: datetime) -> Delivery | None:
     if connection.features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True, of=("self",))
     return rows.first()
+
+
+def _hold_back(rows: QuerySet[Delivery], until: datetime) -> None:
+    """Rows that another worker holds at this moment are left to it: waiting for them could be waiting in a circle."""
+    if connection.features.has_select_for_update_skip_locked:
+        rows = Delivery.objects.filter(
+            pk__in=list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
+        )
+    rows.update(not_before=until)
 
 
 def _gate_is_open(message: Message) -> bool:
@@ -210,9 +219,9 @@ def _postpone(claim: Claim, error: TryLater) -> None:
     _finish(claim, DeliveryState.WAITING, error, not_before=not_before)
     if error.retry_after is not None:
         # The receiver asked for quiet: nothing goes through this channel before that.
-        Delivery.objects.filter(
-            channel=claim.delivery.channel_id, state__in=sorted(DELIVERY_DUE), not_before__lt=not_before
-        ).update(not_before=not_before)
+        due = Delivery.objects.filter(channel=claim.delivery.channel_id, state__in=sorted(DELIVERY_DUE))
+        with transaction.atomic():
+            _hold_back(due.filter(not_before__lt=not_before), not_before)
 
 
 @transaction.atomic

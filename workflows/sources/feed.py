@@ -19,6 +19,7 @@ from urllib.parse import urljoin
 import feedparser
 from charset_normalizer import from_bytes
 from django import forms
+from django.core.validators import URLValidator
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
@@ -56,7 +57,12 @@ _REASONS = {
 class FeedForm(forms.Form):
     """What has to be known about a feed."""
 
-    url = forms.URLField(label=_("Feed address"), max_length=2000, assume_scheme="https")
+    url = forms.URLField(
+        label=_("Feed address"),
+        max_length=2000,
+        assume_scheme="https",
+        validators=[URLValidator(schemes=["http", "https"])],
+    )
 
 
 class _Notes:

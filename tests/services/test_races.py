@@ -1,0 +1,126 @@
+"""Several connections at once: exactly one outcome, whoever comes first."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+
+from tests import people, world
+from tests.services.test_runs import MONDAY_NINE
+from workflows import roles
+from workflows.domain.errors import WorkflowError
+from workflows.domain.states import ApprovalState, MessageState, Verdict
+from workflows.models import ApprovalDecision, ApprovalRequest, Cadence, Delivery, DeliveryAttempt, Message, Run
+from workflows.services import approvals, delivery, messages, runs
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+
+def at_once(*calls: Callable[[], object]) -> list[object]:
+    """Run all calls at the same moment, each on a connection of its own; results or refusals, in order."""
+    barrier = Barrier(len(calls))
+
+    def call(one: Callable[[], object]) -> object:
+        barrier.wait()
+        try:
+            return one()
+        except WorkflowError as refusal:
+            return refusal
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(call, calls))
+
+
+def pending() -> ApprovalRequest:
+    alice = people.alice()
+    draft = world.message(alice, world.audience(world.robot(alice)))
+    messages.submit(message_id=draft.pk, by=alice)
+    return ApprovalRequest.objects.get()
+
+
+def verdict_of(request: ApprovalRequest, officer: User, verdict: Verdict) -> Callable[[], object]:
+    return lambda: approvals.decide(approval_id=request.pk, verdict=verdict, by=officer, reason="At once")
+
+
+def test_many_officers_at_once_make_one_decision_and_one_execution() -> None:
+    request = pending()
+    officers = [people.person(f"officer{number}", roles.OFFICER) for number in range(8)]
+    verdicts = [Verdict.APPROVE, Verdict.DENY] * 4
+    results = at_once(*(verdict_of(request, *pair) for pair in zip(officers, verdicts, strict=True)))
+
+    refused = [result for result in results if isinstance(result, WorkflowError)]
+    assert len(refused) == 7
+    assert {refusal.code for refusal in refused} == {"already_decided"}
+    decision = ApprovalDecision.objects.get()
+    request.refresh_from_db()
+    message = Message.objects.get()
+    if decision.verdict == Verdict.APPROVE:
+        assert (request.state, message.state) == (ApprovalState.EXECUTED, MessageState.RELEASED)
+        assert Delivery.objects.count() == 1
+    else:
+        assert (request.state, message.state) == (ApprovalState.DENIED, MessageState.CANCELLED)
+        assert not Delivery.objects.exists()
+
+
+def test_one_officer_clicking_many_times_decides_once() -> None:
+    request = pending()
+    olivia = people.olivia()
+    results = at_once(*[verdict_of(request, olivia, Verdict.APPROVE)] * 6)
+    assert sum(isinstance(result, ApprovalRequest) for result in results) == 1
+    assert Delivery.objects.count() == 1
+
+
+def test_deciding_and_withdrawing_at_once_has_one_outcome() -> None:
+    request = pending()
+    alice = request.requested_by
+    at_once(
+        verdict_of(request, people.olivia(), Verdict.APPROVE),
+        lambda: approvals.withdraw(approval_id=request.pk, by=alice, reason="Changed my mind"),
+    )
+    request.refresh_from_db()
+    released = Message.objects.get().state == MessageState.RELEASED
+    assert released == (request.state == ApprovalState.EXECUTED)
+    assert released == Delivery.objects.exists()
+
+
+def test_two_workers_never_claim_the_same_delivery() -> None:
+    alice = people.alice()
+    robot = world.robot(alice)
+    robot.per_minute = 6000
+    robot.save()
+    draft = world.message(alice, world.audience(robot, size=3), body="\n\n".join("y" * 3900 for _ in range(4)))
+    messages.submit(message_id=draft.pk, by=alice)
+
+    for number, row in enumerate(Delivery.objects.order_by("id")):
+        Delivery.objects.filter(pk=row.pk).update(address=f"recipient {number}")  # no order among them
+    claims = at_once(*[lambda: delivery._claim(draft.pk)] * 8)
+    claimed = [claim.delivery.pk for claim in claims if isinstance(claim, delivery.Claim)]
+    assert len(claimed) == len(set(claimed)) >= 1
+    assert DeliveryAttempt.objects.count() == len(claimed)
+
+
+def test_the_last_slot_of_a_minute_is_taken_once() -> None:
+    alice = people.alice()
+    robot = world.robot(alice)
+    robot.per_minute = 2
+    robot.save()
+    draft = world.message(alice, world.audience(robot, size=3), body="\n\n".join("z" * 3900 for _ in range(4)))
+    messages.submit(message_id=draft.pk, by=alice)
+    for number, row in enumerate(Delivery.objects.order_by("id")):
+        Delivery.objects.filter(pk=row.pk).update(address=f"recipient {number}")
+    claims = at_once(*[lambda: delivery._claim(draft.pk)] * 6)
+    assert sum(isinstance(claim, delivery.Claim) for claim in claims) == 2
+
+
+def test_two_clocks_start_a_due_instant_once() -> None:
+
+    alice = people.alice()
+    flow = world.workflow(alice, world.audience(world.robot(alice)), "http://127.0.0.1:9/feed")
+    cadence = Cadence.objects.create(workflow=flow, next_run_at=MONDAY_NINE)
+    at_once(*[lambda: runs.start_due(cadence.pk, MONDAY_NINE)] * 6)
+    assert Run.objects.count() == 1
