@@ -17,12 +17,21 @@ _ROOMS = (
 )
 
 
+_SHOWN = {"workflows", "audit", "auth"}
+
+
 class ComplianceAdminSite(AdminSite):
     site_header = _("Compliance Bot")
     site_title = _("Compliance Bot")
     index_title = _("Today")
     site_url = None
     index_template = "admin/home.html"
+
+    def register(self, model_or_iterable: Any, *args: Any, **kwargs: Any) -> None:
+        """Other packages' pages stay out: django-q2's can run any function, django-auditlog's is a second trail."""
+        models: list[Any] = [model_or_iterable] if isinstance(model_or_iterable, type) else list(model_or_iterable)
+        if ours := [model for model in models if model._meta.app_label in _SHOWN]:
+            super().register(ours, *args, **kwargs)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return {

@@ -87,7 +87,7 @@ def test_a_digest_reads_as_expected_in_chinese() -> None:
 def test_what_is_left_out_is_counted() -> None:
     made = digest(*(candidate(n, title=f"Story {n}") for n in range(12)), limit=5)
     assert (len(made["entries"]), made["left_out"], made["considered"]) == (5, 7, 12)
-    assert render(made).blocks[-1] == "+ 7 more"
+    assert render(made).blocks[-1] == "… and 7 more"
 
 
 def test_folded_items_are_considered_but_not_left_out() -> None:

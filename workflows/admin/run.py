@@ -1,13 +1,18 @@
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from workflows.admin.base import ReadOnlyAdmin, badge, lines, link
 from workflows.models import Digest, Run
+from workflows.services import queue
 
 
 @admin.register(Run)
 class RunAdmin(ReadOnlyAdmin[Run]):
+    change_list_template = "admin/workflows/run/change_list.html"
     list_display = ("due_at", "workflow", "state_badge", "digest_kind", "outcome", "finished_at")
     list_filter = ("state", "workflow", "digest_kind")
     list_select_related = ("workflow",)
@@ -26,6 +31,16 @@ class RunAdmin(ReadOnlyAdmin[Run]):
         "attempts",
         "request_id",
     )
+
+    def get_urls(self) -> list[URLPattern]:
+        page = path("queue/", self.admin_site.admin_view(self.queue), name="workflows_queue")
+        return [page, *super().get_urls()]
+
+    def queue(self, request: HttpRequest) -> HttpResponse:
+        """The queue, to look at: its own admin could run any function, so it is not there."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return self.render_page(request, "admin/workflows/queue.html", title=_("Queue"), state=queue.state())
 
     @admin.display(description=_("state"), ordering="state")
     def state_badge(self, obj: Run) -> SafeString:

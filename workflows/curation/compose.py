@@ -27,7 +27,7 @@ _PHRASES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "also_in": "also in {names}",
             "score": "score {score}",
             "score_because": "score {score} ({reasons})",
-            "left_out": "+ {count} more",
+            "left_out": "… and {count} more",
             "nothing": "Nothing new.",
             "reason_keyword_in_title": "“{detail}” in title",
             "reason_keyword": "“{detail}”",

@@ -36,12 +36,17 @@ class Command(BaseCommand):
             _require_free("127.0.0.1", settings.SANDBOX_PORT)
         self._prepare()
         address = f"http://{host}:{port}"
-        Supervisor(_processes(host, port), on_ready=lambda: self._say_ready(address), say=self.stdout.write).run(
+        Supervisor(_processes(host, port), on_ready=lambda: self._say_ready(address), say=self._say).run(
             ready_url=f"{address}/readyz"
         )
 
+    def _say(self, sentence: str) -> None:
+        """At once, also into a pipe or a service's journal."""
+        self.stdout.write(sentence)
+        self.stdout.flush()
+
     def _prepare(self) -> None:
-        self.stdout.write("Preparing the database ...")
+        self._say("Preparing the database ...")
         call_command("migrate", verbosity=0)
         call_command("createcachetable", verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
@@ -63,12 +68,12 @@ class Command(BaseCommand):
                 example.create(owner=admin)
         width = max(len(name) for name in passwords)
         shown = "\n".join(f"    {name:<{width}}   {password}" for name, password in passwords.items())
-        self.stdout.write(f"\nSign in with (shown only this once):\n\n{shown}\n")
+        self._say(f"\nSign in with (shown only this once):\n\n{shown}\n")
 
     def _say_ready(self, address: str) -> None:
-        self.stdout.write(f"Ready: {address}   (stop with Ctrl-C)")
+        self._say(f"Ready: {address}   (stop with Ctrl-C)")
         if settings.SANDBOX:
-            self.stdout.write(f"Sandbox: {settings.SANDBOX_URL} shows what the group would receive.")
+            self._say(f"Sandbox: {settings.SANDBOX_URL} shows what the group would receive.")
 
 
 def _require_free(host: str, port: int) -> None:
