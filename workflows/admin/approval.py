@@ -7,6 +7,7 @@ from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -102,6 +103,7 @@ class ApprovalRequestAdmin(ReadOnlyAdmin[ApprovalRequest]):
             badge=self.state_badge(approval),
             action_label=self.action_label(approval),
             preview=approval.preview,
+            send_at=parse_datetime(approval.preview["send_at"] or ""),
             texts=[text for texts in approval.preview["parts"].values() for text in texts],
             decisions=approval.decisions.select_related("decided_by"),
             pending=pending,

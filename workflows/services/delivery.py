@@ -239,13 +239,12 @@ def repair(*, channel: Channel, by: User, reason: str) -> None:
 
 def close_if_done(message_id: int) -> None:
     """Finish the message once none of its deliveries is open. Call it in the transaction of the last change."""
+    if Delivery.objects.filter(message=message_id, state__in=sorted(DELIVERY_OPEN)).exists():
+        return
     counts = Delivery.objects.filter(message=message_id).aggregate(
-        open=Count("pk", filter=Q(state__in=sorted(DELIVERY_OPEN))),
         sent=Count("pk", filter=Q(state=DeliveryState.SENT)),
         total=Count("pk"),
     )
-    if counts["open"]:
-        return
     if counts["sent"] == counts["total"]:
         state = MessageState.SENT
     else:
