@@ -80,12 +80,9 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
 
 def database(url: str) -> dict[str, object]:
     """A database address such as postgres://user:password@host:5432/name, as Django wants it."""
-    try:
-        return dict(environ.Env.db_url_config(url))
-    except (ValueError, ImproperlyConfigured) as error:
-        raise ImproperlyConfigured(
-            "DATABASE_URL: not a database address (postgres://user:password@host/name)"
-        ) from error
+    if not url.startswith(("postgres://", "postgresql://")):
+        raise ImproperlyConfigured("DATABASE_URL: not a database address (postgres://user:password@host:5432/name)")
+    return dict(environ.Env.db_url_config(url))
 
 
 def _parsed(name: str, default: str, convert: Callable[[str], T], wanted: str) -> T:

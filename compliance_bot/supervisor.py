@@ -5,14 +5,13 @@ leader is told to stop.
 """
 
 import ctypes
+import http.client
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -42,8 +41,8 @@ class Supervisor:
         self._restarts: dict[str, list[float]] = {process.name: [] for process in processes}
         self._stopping = threading.Event()
 
-    def run(self, *, ready_url: str) -> None:
-        """Until SIGTERM or SIGINT, or until a child cannot be kept running."""
+    def run(self, *, host: str, port: int) -> None:
+        """Until SIGTERM or SIGINT, or until a child cannot be kept running. Ready is when the web server answers."""
         signal.signal(signal.SIGTERM, lambda *_: self._stopping.set())
         signal.signal(signal.SIGINT, lambda *_: self._stopping.set())
         waiting = True
@@ -51,7 +50,7 @@ class Supervisor:
             for process in self._processes:
                 self._start(process)
             while not self._stopping.wait(_POLL_SECONDS):
-                if waiting and _answers(ready_url):
+                if waiting and _answers(host, port):
                     waiting = False
                     self._on_ready()
                 self._restart_dead()
@@ -97,9 +96,14 @@ def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _answers(url: str) -> bool:
+def _answers(host: str, port: int) -> bool:
+    """Whether a web server speaks there; in production it may well answer "wrong host" or "use https"."""
+    connection = http.client.HTTPConnection(host, port, timeout=1)
     try:
-        with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310 - our own address
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
+        connection.request("GET", "/healthz")
+        connection.getresponse()
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
+    return True

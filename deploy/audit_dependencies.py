@@ -4,7 +4,14 @@ import subprocess
 import sys
 
 # What pip-audit says when there is no way to the advisory service; anything else is a finding.
-_UNREACHABLE = ("ConnectionError", "Max retries exceeded", "ServiceError", "NameResolutionError", "ProxyError", "HTTPError")
+_UNREACHABLE = (
+    "ConnectionError",
+    "Max retries exceeded",
+    "ServiceError",
+    "NameResolutionError",
+    "ProxyError",
+    "HTTPError",
+)
 
 
 def main() -> int:

@@ -134,7 +134,9 @@ def _bench(database: str, url: str) -> None:
                 ours = _median(lambda: float(product.ask(DELIVER)))
                 _say(f"{database}: deliveries a second, one worker: {ours:,.0f}; bare requests loop: {bare:,.0f};")
                 _say(f"{database}: ratio {ours / bare:.2f}")
-                _say(f"{database}: seconds from approval to the first message: {_approval_to_message(product, wecom):.2f}")
+                _say(
+                    f"{database}: seconds from approval to the first message: {_approval_to_message(product, wecom):.2f}"
+                )
         finally:
             wecom.stop()
 

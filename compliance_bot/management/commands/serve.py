@@ -36,9 +36,8 @@ class Command(BaseCommand):
             _require_free("127.0.0.1", settings.SANDBOX_PORT)
         self._prepare()
         address = f"http://{host}:{port}"
-        Supervisor(_processes(host, port), on_ready=lambda: self._say_ready(address), say=self._say).run(
-            ready_url=f"{address}/readyz"
-        )
+        supervisor = Supervisor(_processes(host, port), on_ready=lambda: self._say_ready(address), say=self._say)
+        supervisor.run(host=host, port=port)
 
     def _say(self, sentence: str) -> None:
         """At once, also into a pipe or a service's journal."""
