@@ -1,7 +1,7 @@
 """``make bench``: speeds as ratios in one run, because absolute figures belong to one machine.
 
-Prints items curated a second, deliveries a second against the sandbox beside a bare ``requests`` loop that does the same
-POSTs with no database, and the time from approval to the first message in the group. The whole product runs as real
+Prints items curated a second, deliveries a second against the sandbox beside a bare ``requests`` loop that does the
+same POSTs with no database, and the time from approval to the first message in the group. The whole product runs as real
 processes on loopback; each figure is the median of several rounds.
 """
 
@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -53,7 +54,7 @@ messages.write(message=message, by=author)
 message = messages.submit(message_id=message.pk, by=author)
 part, channel = message.parts.get(), Channel.objects.get()
 Delivery.objects.bulk_create(
-    Delivery(message=message, channel=channel, address=str(n), recipient=str(n), part=part, not_before=timezone.now())
+    Delivery(message=message, channel=channel, address=f"{n}", recipient=f"{n}", part=part, not_before=timezone.now())
     for n in range({MESSAGES} - 1)
 )
 started = time.perf_counter()
@@ -69,7 +70,8 @@ from django.contrib.auth.models import User
 from workflows.models import *
 from workflows.services import approvals, messages
 author, officer = User.objects.get(username="author"), User.objects.get(username="officer")
-message = Message(subject="Bench", body=f"At {time.time()}", audience=Audience.objects.get(name="Large"), reason="Bench")
+audience = Audience.objects.get(name="Large")
+message = Message(subject="Bench", body=f"At {time.time()}", audience=audience, reason="Bench")
 messages.write(message=message, by=author)
 messages.submit(message_id=message.pk, by=author)
 request = ApprovalRequest.objects.get(state="pending")
@@ -157,8 +159,8 @@ def _approval_to_message(product: Product, wecom: Sandbox) -> float:
     for _ in range(ROUNDS):
         last = max((message.n for message in wecom.wecom.messages()), default=0)
         approved = float(product.ask(APPROVE))
-        (first, *_) = wait_for(lambda last=last: wecom.wecom.messages(after=last), "the message to arrive")
-        taken.append(first.at - approved)
+        arrived = wait_for(partial(wecom.wecom.messages, last), "the message to arrive")
+        taken.append(float(arrived[0].at) - approved)
     return statistics.median(taken)
 
 

@@ -1,4 +1,4 @@
-"""The walk on the README's first screen, by a real browser: a digest waits, the officer approves, the group receives."""
+"""The walk on the README's first screen, in a real browser: a digest waits, an officer approves, the group receives."""
 
 import pytest
 from playwright.sync_api import Browser, expect
