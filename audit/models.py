@@ -4,6 +4,7 @@ import json
 from typing import Any, NoReturn
 
 from django.db import models
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
 from audit import vocabulary
@@ -73,7 +74,7 @@ class AuditEvent(models.Model):
         permissions = [("export_auditevent", "Can export audit events")]
 
     def __str__(self) -> str:
-        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.who_label or self.who_kind} {self.what}"
+        return f"{localtime(self.at):%Y-%m-%d %H:%M:%S} · {self.what_label}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:

@@ -136,6 +136,7 @@ AUDITLOG_DISABLE_REMOTE_ADDR = True  # it trusts the left-most X-Forwarded-For; 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
 LOCALE_PATHS = [BASE_DIR / "compliance_bot" / "locale"]
+FORMAT_MODULE_PATH = "compliance_bot.formats"
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = env.text("TIME_ZONE", "Asia/Shanghai")

@@ -126,8 +126,11 @@ const BLOCKS = [
   ["ol", /^\s{0,3}(\d{1,4})\.\s+(.*)$/],
 ];
 
-function blockOf(line) {
+const V2_ONLY = new Set(["rule", "ul", "ol"]); // the first Markdown shows them as plain text
+
+function blockOf(line, kind) {
   for (const [name, pattern] of BLOCKS) {
+    if (kind === "markdown" && V2_ONLY.has(name)) continue;
     const found = pattern.exec(line);
     if (found) return [name, found];
   }
@@ -144,7 +147,7 @@ function markdown(text, kind) {
   const blocks = [];
   let open = null; // [name, element] that following lines may join
   for (const line of (kind === "markdown" ? closeFontsPerLine(text) : text).split(/\r?\n/)) {
-    const [name, found] = blockOf(line);
+    const [name, found] = blockOf(line, kind);
     const words = () => inline(found[found.length - 1], kind);
     const joins = open && open[0] === name;
     if (name === "line" && open?.[1].matches("ul, ol")) {

@@ -91,9 +91,10 @@ class ApprovalRequestAdmin(ReadOnlyAdmin[ApprovalRequest]):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         approval = self.find(request, object_id)
-        with transaction.atomic():
-            record(Event.APPROVAL_VIEWED, target=approval)
         pending = approval.state == ApprovalState.PENDING and approval.expires_at > timezone.now()
+        if pending:
+            with transaction.atomic():
+                record(Event.APPROVAL_VIEWED, target=approval)
         barred = approvals.why_barred(approval, person(request))
         return self.render_page(
             request,

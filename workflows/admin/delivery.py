@@ -4,6 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
@@ -96,6 +97,6 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
     @admin.display(description=gettext_lazy("attempts in full"))
     def tries(self, obj: Delivery) -> SafeString | str:
         return lines(
-            f"{row.number} · {row.started_at:%Y-%m-%d %H:%M:%S} UTC · {row.outcome or '…'} {row.detail}"
+            f"{row.number} · {localtime(row.started_at):%Y-%m-%d %H:%M:%S} · {row.outcome or '…'} {row.detail}"
             for row in obj.tries.all()[:50]
         )

@@ -3,6 +3,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -47,7 +48,9 @@ class SourceAdmin(HouseAdmin[Source]):
     @admin.display(description=gettext_lazy("health"))
     def health(self, obj: Source) -> SafeString:
         if obj.failing_since:
-            return badge("failed", _("failing since %(when)s") % {"when": f"{obj.failing_since:%Y-%m-%d %H:%M} UTC"})
+            return badge(
+                "failed", _("failing since %(when)s") % {"when": f"{localtime(obj.failing_since):%Y-%m-%d %H:%M}"}
+            )
         return badge("sent", _("reads well")) if obj.fetched_at else badge("draft", _("not read yet"))
 
     @admin.display(description=gettext_lazy("notes of the last read"))

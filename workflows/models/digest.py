@@ -1,4 +1,5 @@
 from django.db import models
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
 from workflows.domain.states import OfferState
@@ -22,7 +23,7 @@ class Digest(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return f"{self.workflow} · {self.get_kind_display()} · {self.created_at:%Y-%m-%d %H:%M}"
+        return f"{self.workflow} · {self.get_kind_display()} · {localtime(self.created_at):%Y-%m-%d %H:%M}"
 
 
 class DigestEntry(models.Model):

@@ -1,5 +1,6 @@
 from django.conf import settings
 from django.db import models
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
 from workflows.domain.states import RUN_ACTIVE, RunState
@@ -47,4 +48,4 @@ class Run(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.workflow} · {self.due_at:%Y-%m-%d %H:%M}"
+        return f"{self.workflow} · {localtime(self.due_at):%Y-%m-%d %H:%M}"

@@ -5,6 +5,7 @@ import re
 from django import template
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext_lazy as _
 
 register = template.Library()
 
@@ -21,6 +22,15 @@ _INLINE = (
     ),
 )
 _HEADING = re.compile(r"(#{1,6}) +(.+)")
+
+
+_RULES = {
+    "keyword_in_title": _("keyword in the title"),
+    "keyword": _("keyword"),
+    "freshness": _("age"),
+    "source": _("weight of the source"),
+    "also_in": _("in several sources"),
+}
 
 
 @register.filter
@@ -44,6 +54,12 @@ def _inline(text: str) -> str:
     for pattern, replacement in _INLINE:
         html = pattern.sub(replacement, html)
     return html
+
+
+@register.filter
+def rule_name(rule: str) -> str:
+    """A ranking rule in words; the contract's own name where there are none."""
+    return str(_RULES.get(rule, rule))
 
 
 @register.filter
