@@ -42,7 +42,7 @@ lock: dev
 	$(VENV)/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --output-file deploy/requirements.txt pyproject.toml
 	$(VENV)/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --extra dev --constraint deploy/requirements.txt --output-file deploy/requirements-dev.txt pyproject.toml
 
-# Collect texts for translation (needs gettext); tests check that the catalogue is complete and compiled.
-messages:
-	cd compliance_bot && ../$(VENV)/python ../manage.py makemessages -l zh_Hans --no-location --no-wrap
+# Collect texts for translation and compile them (needs gettext); a test checks that the catalogue is complete.
+messages: dev
+	$(VENV)/python manage.py makemessages -l zh_Hans --no-location --no-wrap -i .venv -i var -i tests
 	$(VENV)/python manage.py compilemessages -l zh_Hans

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.e2e.conftest import Installation, Visitor
+from tests.e2e.conftest import SHOTS, Installation, Visitor
 from tests.product import wait_for
 
 pytestmark = pytest.mark.e2e
@@ -31,6 +31,7 @@ def test_a_newcomer_sees_a_digest_approves_it_and_sees_it_arrive(visitor: Visito
     page.get_by_role("link", name="Regulatory watch · update").first.click()
     expect(page.get_by_text("180 people").first).to_be_visible()
     visitor.shoot("decide")
+    page.screenshot(path=SHOTS / "readme.png")
     page.get_by_role("button", name="Approve and send").click()
     expect(page.get_by_text("Approved: it is on its way.")).to_be_visible()
     visitor.shoot("approved")

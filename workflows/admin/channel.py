@@ -3,7 +3,6 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
@@ -98,6 +97,3 @@ class ChannelAdmin(HouseAdmin[Channel]):
         if obj.broken_at:
             return badge("failed", _("out of order: %(why)s") % {"why": obj.broken_why})
         return badge("sent", _("in use")) if obj.enabled else badge("paused", _("switched off"))
-
-    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Channel]:
-        return super().get_queryset(request).prefetch_related("secrets")

@@ -1,5 +1,4 @@
 from django.contrib import admin
-from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -28,7 +27,7 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
         "sent_at",
         "not_before",
     )
-    list_filter = ("state", "channel", ("message", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("state", "channel")  # one message: ?message__id__exact=, from its own page
     list_select_related = ("message", "part", "channel")
     search_fields = ("recipient", "address")
     fields = (
@@ -46,9 +45,6 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
         "tries",
         "text",
     )
-
-    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Delivery]:
-        return super().get_queryset(request).select_related("part")
 
     def get_urls(self) -> list[URLPattern]:
         settle = path(

@@ -48,6 +48,5 @@ class Event(TextChoices):
     CHANNEL_REPAIRED = "channel.repaired", _("Channel in use again")
 
     SECRET_STORED = "secret.stored", _("Secret stored")
-    SECRET_USED = "secret.used", _("Secret used")
 
     POLICY_LOADED = "policy.loaded", _("Policy loaded")

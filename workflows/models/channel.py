@@ -41,4 +41,4 @@ class ChannelSecret(models.Model):
         constraints = [models.UniqueConstraint(fields=["channel", "field"], name="channel_secret_once")]
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.secret_id}"
+        return f"{self.channel} · {self.field}"
