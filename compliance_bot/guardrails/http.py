@@ -8,7 +8,6 @@ connection, and the connection stays bound to the host's name for TLS and for th
 """
 
 import contextlib
-import ipaddress
 import json
 import logging
 import os
@@ -36,6 +35,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 from urllib3.util import Url, parse_url
 
+from compliance_bot.guardrails.addresses import Allowed, address_of, is_public, odd_host
+
 # At DEBUG urllib3 logs the path and query of each request, and a robot's key is in the query.
 logging.getLogger("urllib3").setLevel(logging.INFO)
 
@@ -54,22 +55,6 @@ _TO_ANOTHER_HOST = frozenset({"accept", "accept-language", "if-none-match", "if-
 
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 _TLS_ERRORS = (requests.exceptions.SSLError, urllib3.exceptions.SSLError, ssl.SSLError)
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-# What ``ipaddress`` calls global although it is not a place on the internet.
-_NOT_PUBLIC = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "192.0.0.0/24",  # protocol assignments
-        "192.88.99.0/24",  # 6to4 relays
-        "2001::/23",  # Teredo, ORCHID, benchmarks
-        "2002::/16",  # 6to4
-        "3fff::/20",  # documentation
-    )
-)
-_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # all else (NAT64, fec0::/10, ...) leads somewhere special
 
 
 class OutboundError(Exception):
@@ -137,7 +122,7 @@ class GuardedSession:
     """
 
     def __init__(self, *, allow: Sequence[str] = ()) -> None:
-        self._allowed = _Allowed(allow)
+        self._allowed = Allowed(allow)
         self._adapter = _Adapter()
 
     def get(self, url: str, *, headers: Mapping[str, str] | None = None, limits: Limits = _DEFAULT) -> Reply:
@@ -205,34 +190,6 @@ class GuardedSession:
         raise failure
 
 
-class _Allowed:
-    """Exceptions from the rule that only public addresses are dialled."""
-
-    def __init__(self, entries: Sequence[str]) -> None:
-        self._names: set[tuple[str, int]] = set()
-        self._networks: list[tuple[Network, int | None]] = []
-        for entry in entries:
-            self._add(entry)
-
-    def _add(self, entry: str) -> None:
-        with contextlib.suppress(ValueError):
-            self._networks.append((ipaddress.ip_network(entry, strict=False), None))
-            return
-        host, _, port = entry.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not host or not port.isdecimal():
-            raise ValueError(f"{entry!r} is not an address, a network, or a host with a port")
-        try:
-            self._networks.append((ipaddress.ip_network(host), int(port)))
-        except ValueError:
-            self._names.add((host.lower(), int(port)))
-
-    def covers(self, host: str, address: Address, port: int) -> bool:
-        if (host.lower(), port) in self._names:
-            return True
-        return any(address in network and only in (None, port) for network, only in self._networks)
-
-
 class _Call:
     """One call on its way: its limits, how far it got, and the watchdog that ends it.
 
@@ -240,7 +197,7 @@ class _Call:
     shuts the connection down, and whatever was waiting on it (a handshake, headers, a body) wakes up.
     """
 
-    def __init__(self, limits: Limits, allowed: _Allowed) -> None:
+    def __init__(self, limits: Limits, allowed: Allowed) -> None:
         self.limits = limits
         self.allowed = allowed
         self.place = ""
@@ -350,7 +307,7 @@ def _dial(call: _Call, host: str, port: int, options: Any) -> socket.socket:
     """Connect to an address of ``host``, after all of them were found fit to be dialled."""
     places = _look_up(call, host, port)
     for _, sockaddr in places:
-        address = _address(sockaddr[0])
+        address = address_of(sockaddr[0])
         if not (is_public(address) or call.allowed.covers(host, address, port)):
             raise call.error("address_refused", f"leads to {address}, which is not a public address.")
     last: OSError | None = None
@@ -393,21 +350,6 @@ def _look_up(call: _Call, host: str, port: int) -> list[tuple[int, tuple[Any, ..
     return [(entry[0], entry[4]) for entry in found]
 
 
-def _address(text: str) -> Address:
-    """As dialled, but with IPv4 unwrapped from ::ffff:0:0/96."""
-    address = ipaddress.ip_address(text)
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def is_public(address: Address) -> bool:
-    """Whether the address is one host on the public internet."""
-    if address.version == 6 and address not in _GLOBAL_UNICAST:
-        return False
-    if not address.is_global or address.is_multicast or address.is_reserved:
-        return False
-    return not any(address in network for network in _NOT_PUBLIC)
-
-
 def _prepared(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> requests.PreparedRequest:
     """The request in its canonical form; refuses addresses that two readers could take differently."""
     if re.search(r"[\x00-\x20\x7f\\]", url):
@@ -425,22 +367,9 @@ def _prepared(method: str, url: str, headers: Mapping[str, str], body: bytes | N
             value.encode("latin-1")
     except (requests.RequestException, HTTPError, ValueError):
         parts = Url()
-    if parts.scheme != start[1].lower() or parts.auth or not parts.host or _odd_host(parts.host):
+    if parts.scheme != start[1].lower() or parts.auth or not parts.host or odd_host(parts.host):
         raise OutboundError("url_refused", "The address or a header of the request is not valid.")
     return request
-
-
-def _odd_host(host: str) -> bool:
-    """Percent signs, and numbers that only some readers take for an IPv4 address (2130706433, 0x7f.1)."""
-    if "%" in host:
-        return True
-    if not re.fullmatch(r"(?:.*\.)?(?:\d+|0[xX][0-9a-fA-F]*)\.?", host):
-        return False
-    try:
-        ipaddress.IPv4Address(host)
-    except ValueError:
-        return True
-    return False
 
 
 def _redirected(url: str, location: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:

@@ -1,7 +1,6 @@
 import contextlib
 import datetime
 import gzip
-import ipaddress
 import socket
 import ssl
 import struct
@@ -18,7 +17,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from compliance_bot.guardrails import http
 from compliance_bot.guardrails.http import GuardedSession, Limits, OutboundError, Reply
 from tests.guardrails import Answer, Site, line, website
 
@@ -142,11 +140,6 @@ def test_an_address_that_is_not_public_is_refused(address: str, monkeypatch: pyt
     resolve(monkeypatch, [address])
     error = refused("https://name.example/?key=K")
     assert (error.code, error.request_written) == ("address_refused", False)
-
-
-@pytest.mark.parametrize("address", ["8.8.8.8", "101.91.40.24", "2606:4700:4700::1111", "240e:1::1"])
-def test_an_address_on_the_internet_is_public(address: str) -> None:
-    assert http.is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class MessageAdmin(HouseAdmin[Message]):
         try:
             message = messages.submit(message_id=pk, by=person(request))
         except Invalid as error:
-            self.message_user(request, f"{_('Not submitted')}: {error}", level="ERROR")
+            self.message_user(request, _("Not submitted: %(why)s") % {"why": error}, level="ERROR")
             return self.back(message)
         if message.state == MessageState.PENDING:
             self.message_user(request, _("Submitted: a second person decides now. %(gate)s") % {"gate": message.gate})
