@@ -15,8 +15,8 @@ from tests import people, world
 from workflows.domain.errors import NotPermitted, ReasonRequired, WrongState
 from workflows.domain.retry import MAX_ATTEMPTS
 from workflows.domain.states import DeliveryState, MessageState
-from workflows.models import Channel, Delivery, DeliveryAttempt, Message
-from workflows.services import clock, delivery, messages
+from workflows.models import Channel, Delivery, DeliveryAttempt, Message, SecretRef
+from workflows.services import clock, delivery, messages, secrets
 
 pytestmark = pytest.mark.django_db
 
@@ -161,6 +161,7 @@ def test_a_robot_never_gets_more_than_its_pace_in_any_minute(wecom: Sandbox, ali
         Delivery(
             message=message,
             channel=Channel.objects.get(),
+            channel_fingerprint=Delivery.objects.get().channel_fingerprint,
             address=f"{number}",
             recipient=f"{number}",
             part=part,
@@ -186,6 +187,14 @@ def test_nothing_leaves_while_the_gate_is_shut(wecom: Sandbox, alice: User) -> N
     Message.objects.update(needs_approval=False, state=MessageState.PENDING)
     assert delivery.dispatch(message.pk) == 0
     assert wecom.wecom.messages() == []
+
+
+def test_a_channel_that_was_changed_after_the_release_sends_nothing(wecom: Sandbox, alice: User) -> None:
+    message = released(alice, wecom.url)
+    secrets.store(secret=SecretRef.objects.get(), value="another-groups-key", by=alice)
+    delivery.dispatch(message.pk)
+    assert wecom.wecom.messages() == []
+    assert Delivery.objects.get().code == "channel_changed"
 
 
 class TestAWorkerThatVanishes:

@@ -93,6 +93,11 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
     @admin.display(description=gettext_lazy("attempts in full"))
     def tries(self, obj: Delivery) -> SafeString | str:
         return lines(
-            f"{row.number} · {localtime(row.started_at):%Y-%m-%d %H:%M:%S} · {row.outcome or '…'} {row.detail}"
+            f"{row.number} · {localtime(row.started_at):%Y-%m-%d %H:%M:%S} · {_outcome(row.outcome)} {row.detail}"
             for row in obj.tries.all()[:50]
         )
+
+
+def _outcome(state: str) -> str:
+    """What one try came to, in the words of the delivery's states; a try without an end has none yet."""
+    return str(DeliveryState(state).label) if state else "…"

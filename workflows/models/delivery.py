@@ -28,6 +28,7 @@ class Delivery(models.Model):
 
     message = models.ForeignKey(Message, on_delete=models.PROTECT, related_name="deliveries")
     channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="deliveries")
+    channel_fingerprint = models.CharField(max_length=64, editable=False)
     address = models.CharField(_("address"), max_length=254, blank=True)
     recipient = models.CharField(_("recipient"), max_length=120)
     part = models.ForeignKey(MessagePart, on_delete=models.PROTECT, related_name="+", verbose_name=_("part"))

@@ -159,6 +159,8 @@ def _send(claim: Claim, http: GuardedSession) -> None:
 def _call(delivery: Delivery, channel: Channel, http: GuardedSession) -> Receipt:
     if not channel.enabled or channel.broken_at is not None:
         raise Rejected("out_of_order", f"The channel is out of order: {channel.broken_why or 'switched off'}")
+    if messages.fingerprint_of(channel) != delivery.channel_fingerprint:
+        raise Rejected("channel_changed", "The channel was changed after the release: it may lead to other people.")
     try:
         values = secrets.of_channel(channel)
     except SecretError as error:

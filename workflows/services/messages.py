@@ -145,15 +145,15 @@ def describe(message: Message) -> MassSend:
     recipients = message.audience.resolve()
     if not recipients:
         raise Invalid(_("The audience “%(name)s” has no members.") % {"name": message.audience}, field="audience")
-    used = Channel.objects.filter(pk__in={recipient.channel_id for recipient in recipients}).prefetch_related(
-        "secrets__secret"
-    )
+    used = Channel.objects.filter(pk__in={recipient.channel_id for recipient in recipients})
     content = content_of(message)
     facts = []
     parts: dict[str, tuple[Part, ...]] = {}
     for channel in used.order_by("pk"):
         _require_usable(channel)
-        facts.append(_channel_facts(channel))
+        facts.append(
+            ChannelFacts(id=channel.pk, name=channel.name, kind=channel.kind, fingerprint=fingerprint_of(channel))
+        )
         if channel.kind not in parts:
             parts[channel.kind] = channels.registry.get(channel.kind).render(content)
     return MassSend(
@@ -177,7 +177,11 @@ def content_of(message: Message) -> Content:
 def _require_usable(channel: Channel) -> None:
     if not channel.enabled:
         raise Invalid(_("The channel “%(name)s” is switched off.") % {"name": channel}, field="audience")
-    have = {use.field for use in channel.secrets.all() if use.secret.rotated_at or use.secret.store != "local"}
+    have = {
+        use.field
+        for use in channel.secrets.select_related("secret")
+        if use.secret.rotated_at or use.secret.store != "local"
+    }
     missing = [field for field in channels.registry.get(channel.kind).secret_fields if field not in have]
     if missing:
         raise Invalid(
@@ -186,18 +190,13 @@ def _require_usable(channel: Channel) -> None:
         )
 
 
-def _channel_facts(channel: Channel) -> ChannelFacts:
-    """A robot's key decides which group reads it: a new value is a new destination."""
+def fingerprint_of(channel: Channel) -> str:
+    """Changes whenever a channel could lead elsewhere: a robot's key decides which group reads it."""
     secrets = {
-        use.field: [
-            use.secret.name,
-            use.secret.store,
-            use.secret.rotated_at and use.secret.rotated_at.isoformat(),
-        ]
-        for use in channel.secrets.all()
+        use.field: [use.secret.name, use.secret.store, use.secret.rotated_at and use.secret.rotated_at.isoformat()]
+        for use in channel.secrets.select_related("secret")
     }
-    fingerprint = digest_of({"kind": channel.kind, "config": channel.config, "secrets": secrets})
-    return ChannelFacts(id=channel.pk, name=channel.name, kind=channel.kind, fingerprint=fingerprint)
+    return digest_of({"kind": channel.kind, "config": channel.config, "secrets": secrets})
 
 
 def release(message: Message, plain: MassSend) -> None:
@@ -211,12 +210,13 @@ def release(message: Message, plain: MassSend) -> None:
         )
         for kind, parts in plain.parts.items()
     }
-    kind_of = {channel.id: channel.kind for channel in plain.channels}
+    channel_of = {channel.id: channel for channel in plain.channels}
     Delivery.objects.bulk_create(
         (
             Delivery(
                 message=message,
                 channel_id=recipient.channel_id,
+                channel_fingerprint=channel_of[recipient.channel_id].fingerprint,
                 address=recipient.address,
                 recipient=recipient.label,
                 part=part,
@@ -224,7 +224,7 @@ def release(message: Message, plain: MassSend) -> None:
                 not_before=due,
             )
             for recipient in plain.recipients
-            for part in stored[kind_of[recipient.channel_id]]
+            for part in stored[channel_of[recipient.channel_id].kind]
         ),
         batch_size=1000,
     )
