@@ -45,4 +45,4 @@ lock: dev
 # Collect texts for translation and compile them (needs gettext); a test checks that the catalogue is complete.
 messages: dev
 	$(VENV)/python manage.py makemessages -l zh_Hans --no-location --no-wrap -i .venv -i var -i tests
-	$(VENV)/python manage.py compilemessages -l zh_Hans
+	$(VENV)/python manage.py compilemessages -l zh_Hans -i .venv

@@ -15,6 +15,8 @@ from audit import vocabulary
 from audit.models import AuditEvent
 from compliance_bot.guardrails.paging import BoundedPaginator
 
+_KINDS = {"system": _("the system"), "anonymous": _("somebody not signed in")}
+
 
 class WhatFilter(admin.SimpleListFilter):
     title = _("what")
@@ -70,7 +72,7 @@ class AuditEventAdmin(admin.ModelAdmin[AuditEvent]):
 
     @admin.display(description=_("who"), ordering="who_label")
     def who(self, obj: AuditEvent) -> str:
-        person = obj.who_label or obj.who_kind
+        person = obj.who_label if obj.who_kind == "user" else str(_KINDS.get(obj.who_kind, obj.who_kind))
         return f"{person} ← {obj.on_behalf_of}" if obj.on_behalf_of else person
 
     @admin.display(description=_("what"), ordering="what")

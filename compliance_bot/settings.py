@@ -133,7 +133,7 @@ LOGIN_URL = "admin:login"
 AUDITLOG_CID_GETTER = "audit.diffs.request_id"
 AUDITLOG_DISABLE_REMOTE_ADDR = True  # it trusts the left-most X-Forwarded-For; the trail records the address
 
-LANGUAGE_CODE = "en"
+LANGUAGE_CODE = env.choice("LANGUAGE_CODE", "en", ("en", "zh-hans"))  # of what the system itself writes
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
 LOCALE_PATHS = [BASE_DIR / "compliance_bot" / "locale"]
 FORMAT_MODULE_PATH = "compliance_bot.formats"

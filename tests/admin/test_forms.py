@@ -100,6 +100,13 @@ class TestChannel:
         add(administrator, "channel", **form, per_minute=20, enabled="on")
         assert not Channel.objects.exists()
 
+    def test_who_may_only_look_sees_the_values_and_never_the_secret(self, author: Client, alice: User) -> None:
+        robot = world.robot(alice, "https://qyapi.weixin.qq.com")
+        html = author.get(reverse("admin:workflows_channel_change", args=[robot.pk])).content.decode()
+        assert "base_url: https://qyapi.weixin.qq.com" in html
+        assert "WeCom group robot" in html
+        assert world.KEY not in html
+
     def test_an_author_cannot_make_channels(self, author: Client) -> None:
         assert author.get(reverse("admin:workflows_channel_add")).status_code == 403
 

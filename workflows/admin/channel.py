@@ -11,8 +11,8 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from workflows import channels
-from workflows.admin.adapter_form import AdapterForm, adapter_of, config_field_names
-from workflows.admin.base import HouseAdmin, badge, person
+from workflows.admin.adapter import AdapterAdmin, AdapterForm
+from workflows.admin.base import badge, person
 from workflows.models import Channel, ChannelSecret, SecretRef
 from workflows.services import delivery
 
@@ -39,6 +39,10 @@ class ChannelForm(AdapterForm[Channel]):
                 help_text=gettext_lazy("The stored secret that holds this value. Add one under Secrets first."),
             )
 
+    @classmethod
+    def adapter_fields(cls, adapter: Any) -> list[str]:
+        return [*super().adapter_fields(adapter), *(_SECRET + name for name in adapter.secret_fields)]
+
     def save_secrets(self) -> None:
         for name in self.adapter.secret_fields:
             ChannelSecret.objects.update_or_create(
@@ -47,23 +51,13 @@ class ChannelForm(AdapterForm[Channel]):
 
 
 @admin.register(Channel)
-class ChannelAdmin(HouseAdmin[Channel]):
+class ChannelAdmin(AdapterAdmin[Channel]):
     form = ChannelForm
+    own_fields = ("per_minute", "enabled")
+    facts = ("health",)
     change_form_template = "admin/workflows/channel/change_form.html"
     list_display = ("name", "kind_label", "health", "per_minute", "enabled")
     search_fields = ("name",)
-    readonly_fields = ("health",)
-
-    def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None) -> Any:
-        adapter = adapter_of(channels.registry, obj.kind if obj else request.POST.get("kind"))
-        config = config_field_names(adapter)
-        secrets = [_SECRET + name for name in adapter.secret_fields]
-        shown = ["name", "kind", *config, *secrets, "per_minute", "enabled"]
-        return [(None, {"fields": [*shown, "health"] if obj else shown})]
-
-    def get_form(self, request: HttpRequest, obj: Channel | None = None, *args: Any, **kwargs: Any) -> Any:
-        kwargs["fields"] = ["name", "kind", "per_minute", "enabled"]  # the rest of the fieldsets is the adapter's
-        return super().get_form(request, obj, *args, **kwargs)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001
         super().save_related(request, form, formsets, change)
@@ -87,10 +81,6 @@ class ChannelAdmin(HouseAdmin[Channel]):
             lambda: delivery.repair(channel=channel, by=person(request), reason=request.POST.get("reason", "")),
         )
         return self.back(channel)
-
-    @admin.display(description=gettext_lazy("kind"))
-    def kind_label(self, obj: Channel) -> str:
-        return str(dict(channels.registry.choices()).get(obj.kind, obj.kind))
 
     @admin.display(description=gettext_lazy("health"))
     def health(self, obj: Channel) -> SafeString:

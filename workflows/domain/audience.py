@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:
@@ -45,11 +47,12 @@ def mass_send_reasons(recipients: Sequence[Recipient], *, min_recipients: int) -
     total = people(recipients)
     reasons = []
     if unknown:
-        reasons.append(f"group size unknown: {', '.join(unknown)}")
+        reasons.append(_("group size unknown: %(names)s") % {"names": ", ".join(unknown)})
     if large:
-        reasons.append(f"group of more than {min_recipients} people: {', '.join(large)}")
+        named = {"limit": min_recipients, "names": ", ".join(large)}
+        reasons.append(_("group of more than %(limit)d people: %(names)s") % named)
     if len(groups) > 1:
-        reasons.append(f"{len(groups)} groups")
+        reasons.append(_("%(count)d groups") % {"count": len(groups)})
     if total is not None and total > min_recipients:
-        reasons.append(f"{total} people, more than {min_recipients}")
+        reasons.append(_("%(count)d people, more than %(limit)d") % {"count": total, "limit": min_recipients})
     return tuple(reasons)

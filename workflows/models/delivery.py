@@ -26,8 +26,8 @@ class MessagePart(models.Model):
 class Delivery(models.Model):
     """One part of one message to one recipient, and what became of it."""
 
-    message = models.ForeignKey(Message, on_delete=models.PROTECT, related_name="deliveries")
-    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="deliveries")
+    message = models.ForeignKey(Message, on_delete=models.PROTECT, related_name="deliveries", verbose_name=_("message"))
+    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="deliveries", verbose_name=_("channel"))
     channel_fingerprint = models.CharField(max_length=64, editable=False)
     address = models.CharField(_("address"), max_length=254, blank=True)
     recipient = models.CharField(_("recipient"), max_length=120)

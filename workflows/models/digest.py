@@ -11,8 +11,8 @@ from workflows.models.workflow import DigestKind, Workflow
 class Digest(models.Model):
     """What one run curated. ``content`` validates against docs/contracts/digest.v1.json."""
 
-    run = models.OneToOneField(Run, on_delete=models.PROTECT, related_name="digest")
-    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="digests")
+    run = models.OneToOneField(Run, on_delete=models.PROTECT, related_name="digest", verbose_name=_("run"))
+    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="digests", verbose_name=_("workflow"))
     kind = models.CharField(_("kind"), max_length=10, choices=DigestKind)
     content = models.JSONField(_("content"))
     created_at = models.DateTimeField(_("created"))

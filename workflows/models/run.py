@@ -10,12 +10,14 @@ from workflows.models.workflow import Cadence, DigestKind, Workflow
 class Run(models.Model):
     """One due instant of a workflow, carried out at most once."""
 
-    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="runs")
-    cadence = models.ForeignKey(Cadence, on_delete=models.SET_NULL, null=True, blank=True, related_name="runs")
+    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="runs", verbose_name=_("workflow"))
+    cadence = models.ForeignKey(
+        Cadence, on_delete=models.SET_NULL, null=True, blank=True, related_name="runs", verbose_name=_("cadence")
+    )
     run_key = models.CharField(
         max_length=80, unique=True, help_text=_("Cadence and due instant: two workers cannot both have it.")
     )
-    digest_kind = models.CharField(_("digest"), max_length=10, choices=DigestKind)
+    digest_kind = models.CharField(_("kind of digest"), max_length=10, choices=DigestKind)
     due_at = models.DateTimeField(_("due"))
     started_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,

@@ -123,8 +123,9 @@ class Cadence(models.Model):
     def __str__(self) -> str:
         days = self.get_days_display()
         if self.pattern == self.Pattern.DAILY:
-            return f"{days}, {self.at:%H:%M}"
-        return f"{days}, {self.window_start:%H:%M}-{self.window_end:%H:%M}, {self.every_minutes} min"
+            return f"{days} · {self.at:%H:%M}"
+        rhythm = _("every %(count)d minutes") % {"count": self.every_minutes}
+        return f"{days} · {self.window_start:%H:%M}-{self.window_end:%H:%M} · {rhythm}"
 
     @property
     def rule(self) -> cadence.Rule:

@@ -274,7 +274,7 @@ def _describe_pending(pk: str) -> MassSend:
     try:
         return describe(_get(pk))
     except Invalid as error:
-        raise StaleContent(str(error)) from error
+        raise StaleContent(str(error).rstrip(".。")) from error
 
 
 def _execute(pk: str, plain: MassSend) -> None:

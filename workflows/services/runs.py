@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
 from audit import context
@@ -103,6 +103,12 @@ def execute(run_id: int) -> None:
             return
         run = Run.objects.select_related("workflow__owner", "workflow__audience").get(pk=run_id)
         record(Event.RUN_STARTED, target=run, facts={"attempt": run.attempts})
+    # What the run leaves behind is read by the people of its workflow.
+    with translation.override(run.workflow.language):
+        _carry_out(run)
+
+
+def _carry_out(run: Run) -> None:
     collected = collecting.collect(list(run.workflow.sources.filter(enabled=True)))
     notes = [result.note for result in collected]
     try:

@@ -1,12 +1,16 @@
-"""A model form whose configuration fields come from the adapter of its kind."""
+"""Forms and pages whose configuration fields come from the adapter of their kind."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from django import forms
+from django.contrib import admin
 from django.core.exceptions import NON_FIELD_ERRORS
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from workflows.admin.base import HouseAdmin, lines
 from workflows.models import Channel, Source
 from workflows.registry import Registry
 
@@ -21,6 +25,7 @@ class AdapterForm(forms.ModelForm[M]):
     """
 
     registry: Registry[Any]
+    adapter: Any
 
     kind = forms.ChoiceField(label=_("Kind"))
 
@@ -47,6 +52,11 @@ class AdapterForm(forms.ModelForm[M]):
                 self.add_error(own, errors.as_data())
         return cleaned
 
+    @classmethod
+    def adapter_fields(cls, adapter: Any) -> list[str]:
+        """The names under which an adapter's fields stand in the form."""
+        return [_PREFIX + name for name in adapter.config_form().fields]
+
     def _config_data(self) -> Mapping[str, Any]:
         return {name: self.data.get(self.add_prefix(_PREFIX + name)) for name in self.adapter.config_form().fields}
 
@@ -57,6 +67,33 @@ def adapter_of(registry: Registry[Any], kind: str | None) -> Any:
     return adapters.get(kind or "", next(iter(adapters.values())))
 
 
-def config_field_names(adapter: Any) -> list[str]:
-    """The names under which an adapter's configuration fields stand in the form."""
-    return [_PREFIX + name for name in adapter.config_form().fields]
+class AdapterAdmin(HouseAdmin[M]):
+    """Pages of what an adapter configures. Who may only look is shown the values instead of the form."""
+
+    form: type[AdapterForm[M]]
+    own_fields: tuple[str, ...]
+    """The model's fields that stand after the adapter's."""
+    facts: tuple[str, ...]
+    """What services found out, shown once the object exists."""
+
+    def get_fieldsets(self, request: HttpRequest, obj: M | None = None) -> Any:
+        if obj is not None and not self.has_change_permission(request, obj):
+            return [(None, {"fields": ["name", "kind_label", "configured", *self.own_fields, *self.facts]})]
+        adapter: Any = adapter_of(self.form.registry, obj.kind if obj else request.POST.get("kind"))
+        fields = (None, {"fields": ["name", "kind", *self.form.adapter_fields(adapter), *self.own_fields]})
+        return [fields] if obj is None else [fields, (_("Health"), {"fields": self.facts})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: M | None = None) -> Any:
+        return ("kind_label", "configured", *self.facts)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, *args: Any, **kwargs: Any) -> Any:
+        kwargs["fields"] = ["name", "kind", *self.own_fields]  # the rest of the fieldsets is the adapter's
+        return super().get_form(request, obj, *args, **kwargs)
+
+    @admin.display(description=_("kind"))
+    def kind_label(self, obj: M) -> str:
+        return str(dict(self.form.registry.choices()).get(obj.kind, obj.kind))
+
+    @admin.display(description=_("configuration"))
+    def configured(self, obj: M) -> SafeString:
+        return lines(f"{name}: {value}" for name, value in obj.config.items())
