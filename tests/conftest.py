@@ -7,10 +7,11 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
+from audit import triggers as events
 from compliance_bot.guardrails import policy
 from compliance_bot.sandbox.server import Sandbox
 from tests import world
-from workflows import triggers
+from workflows import triggers as decisions
 
 
 def pytest_configure() -> None:
@@ -54,8 +55,8 @@ def wecom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def committed(transactional_db: None) -> Iterator[None]:
-    """Real commits, for tests with several connections. The guards that keep decisions would keep the test's own
-    clean-up out too, so they are lifted for that and put back."""
-    triggers.install(connection)
+    """Real commits, for tests with several connections. The guards that keep decisions and events would keep the
+    test's own clean-up out too, so they are lifted for that; the clean-up's migration signal puts them back."""
     yield
-    triggers.remove(connection)
+    for guards in (decisions.GUARDS, events.GUARDS):
+        guards.remove(connection)

@@ -2,10 +2,10 @@
 
 Neither the requester nor the author of a request can be its decider; a decision is never changed or removed; and a
 request is approved only with its quorum of approvals, and closed for good. SQLite drops triggers when Django rebuilds a
-table, so they are installed again after every migration and their presence is checked at start (workflows.checks).
+table, so they are installed again after every migration and their presence is checked at start.
 """
 
-from django.db.backends.base.base import BaseDatabaseWrapper
+from compliance_bot.guardrails.database import Guards
 
 _TABLE_OF = {
     "approval_starts_pending": "workflows_approvalrequest",
@@ -89,37 +89,4 @@ FOR EACH ROW EXECUTE FUNCTION approval_has_quorum();
 ALTER TABLE workflows_approvalrequest ENABLE ALWAYS TRIGGER approval_has_quorum;
 """
 
-
-def install(connection: BaseDatabaseWrapper) -> None:
-    """Drop and create all triggers; safe to repeat."""
-    remove(connection)
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
-            for statement in _SQLITE.strip().split("\n\n"):
-                cursor.execute(statement)
-        else:
-            cursor.execute(_POSTGRESQL)
-
-
-def remove(connection: BaseDatabaseWrapper) -> None:
-    """For a migration that has to rewrite the tables; ``install`` comes after it."""
-    with connection.cursor() as cursor:
-        for name, table in _TABLE_OF.items():
-            if connection.vendor == "sqlite":
-                cursor.execute(f"DROP TRIGGER IF EXISTS {name}")
-            else:
-                cursor.execute(f"DROP TRIGGER IF EXISTS {name} ON {table}")
-        if connection.vendor == "postgresql":
-            for name in _TABLE_OF:
-                cursor.execute(f"DROP FUNCTION IF EXISTS {name}()")
-
-
-def missing(connection: BaseDatabaseWrapper) -> set[str]:
-    """Names of the triggers that are not there."""
-    query = {
-        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
-        "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'A'",
-    }[connection.vendor]
-    with connection.cursor() as cursor:
-        cursor.execute(query)
-        return set(_TABLE_OF) - {name for (name,) in cursor.fetchall()}
+GUARDS = Guards(tables=_TABLE_OF, sqlite=_SQLITE, postgresql=_POSTGRESQL)

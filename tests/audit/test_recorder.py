@@ -35,7 +35,7 @@ def test_who_acted_is_still_readable_when_the_account_is_gone() -> None:
     assert AuditEvent.objects.get(what=AccessEvent.DENIED).who_label == "nora"
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_outside_a_transaction_nothing_is_recorded() -> None:
     with pytest.raises(NotInTransaction):
         record(AccessEvent.DENIED)
