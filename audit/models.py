@@ -14,15 +14,30 @@ class AppendOnly(Exception):
     """The trail is never changed; what is wrong is corrected by a further event."""
 
 
-class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
+class AppendOnlyQuerySet(models.QuerySet[Any]):
     def update(self, **kwargs: Any) -> NoReturn:
-        raise AppendOnly("audit events cannot be updated")
+        raise AppendOnly("the audit trail cannot be updated")
 
     def delete(self) -> NoReturn:
-        raise AppendOnly("audit events cannot be deleted")
+        raise AppendOnly("nothing is deleted from the audit trail")
 
 
-class AuditEvent(models.Model):
+class AppendOnlyModel(models.Model):
+    objects = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise AppendOnly("the audit trail cannot be changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise AppendOnly("nothing is deleted from the audit trail")
+
+
+class AuditEvent(AppendOnlyModel):
     """A past-tense fact. No foreign keys: the trail outlives everything that it speaks of."""
 
     class Outcome(models.TextChoices):
@@ -53,8 +68,6 @@ class AuditEvent(models.Model):
     row_hash = models.BinaryField(max_length=32)
     row_mac = models.BinaryField(max_length=32)
 
-    objects = AuditEventQuerySet.as_manager()
-
     class Meta:
         verbose_name = _("audit event")
         verbose_name_plural = _("audit events")
@@ -76,14 +89,6 @@ class AuditEvent(models.Model):
     def __str__(self) -> str:
         return f"{localtime(self.at):%Y-%m-%d %H:%M:%S} · {self.what_label}"
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        if not self._state.adding:
-            raise AppendOnly("audit events cannot be changed")
-        super().save(*args, **kwargs)
-
-    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise AppendOnly("audit events cannot be deleted")
-
     @property
     def what_label(self) -> str:
         return vocabulary.label(self.what)
@@ -92,3 +97,39 @@ class AuditEvent(models.Model):
     def facts(self) -> dict[str, Any]:
         """The details recorded with the event, read from the text that is hashed."""
         return dict(json.loads(self.canon)["facts"])
+
+
+class AuditSeal(AppendOnlyModel):
+    """A signature over a batch of events, chained to the seal before it."""
+
+    n = models.PositiveBigIntegerField(_("number"), primary_key=True)
+    sealed_at = models.DateTimeField(_("sealed"))
+    size = models.PositiveIntegerField(_("events"))
+    root = models.BinaryField(max_length=32)
+    previous_hash = models.BinaryField(max_length=32)
+    seal_hash = models.BinaryField(max_length=32)
+    key_id = models.CharField(_("key"), max_length=16)
+    signature = models.BinaryField(max_length=64)
+    schema_v = models.PositiveSmallIntegerField()
+
+    class Meta:
+        verbose_name = _("audit seal")
+        verbose_name_plural = _("audit seals")
+
+    def __str__(self) -> str:
+        return f"{self.n}"
+
+
+class AuditLeaf(AppendOnlyModel):
+    """Which event stands where under which seal. Survives the event, so that a gap can be told from a purge."""
+
+    event_pk = models.PositiveBigIntegerField(primary_key=True)
+    seal_n = models.PositiveBigIntegerField()
+    position = models.PositiveIntegerField()
+    row_hash = models.BinaryField(max_length=32)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["seal_n", "position"], name="leaf_place_once")]
+
+    def __str__(self) -> str:
+        return f"{self.seal_n}/{self.position}"

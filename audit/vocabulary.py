@@ -1,10 +1,13 @@
 """The names that audit events may have. An undeclared name is a typing slip and is refused."""
 
+from collections.abc import Collection
+
 from django.db.models import TextChoices
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 _labels: dict[str, str | Promise] = {}
+_urgent: set[str] = set()
 
 
 class AccessEvent(TextChoices):
@@ -24,9 +27,14 @@ class ObjectEvent(TextChoices):
     DELETED = "object.deleted", _("Deleted")
 
 
-def declare(events: type[TextChoices]) -> None:
-    """Make the names of ``events`` known, with their labels for people."""
+def declare(events: type[TextChoices], *, urgent: Collection[str] = ()) -> None:
+    """Make the names of ``events`` known, with their labels for people. ``urgent`` ones are sealed at once."""
     _labels.update(zip(events.values, events.labels, strict=True))
+    _urgent.update(urgent)
+
+
+def is_urgent(what: str) -> bool:
+    return what in _urgent
 
 
 def is_declared(what: str) -> bool:

@@ -23,6 +23,9 @@ SANDBOX = ENVIRONMENT == "sandbox"
 SANDBOX_PORT = env.number("SANDBOX_PORT", 8001)
 SANDBOX_URL = f"http://127.0.0.1:{SANDBOX_PORT}"
 
+# One line a seal, outside the database; best on another disk or a share.
+AUDIT_CHECKPOINT_FILE = Path(env.text("AUDIT_CHECKPOINT_FILE", str(DATA_DIR / "audit-checkpoints.jsonl")))
+
 DEBUG = False
 SECRET_KEY = env.key("SECRET_KEY", DATA_DIR / "secret.key")
 # Authenticates audit events until a seal covers them; never stored in the database.

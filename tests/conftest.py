@@ -30,6 +30,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 def own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and secrets of one test are not another's."""
     monkeypatch.setattr(settings, "DATA_DIR", tmp_path / "data")
+    monkeypatch.setattr(settings, "AUDIT_CHECKPOINT_FILE", tmp_path / "data" / "checkpoints.jsonl")
     (tmp_path / "data").mkdir()
 
 

@@ -10,10 +10,10 @@ class WorkflowsConfig(AppConfig):
     def ready(self) -> None:
         from audit import vocabulary
         from workflows import checks, roles, schedules, tracking, triggers  # noqa: F401 - importing checks, tracking registers
-        from workflows.domain.events import Event
+        from workflows.domain.events import DECISIONS, Event
         from workflows.services import messages  # noqa: F401 - declares how a mass send is carried out
 
-        vocabulary.declare(Event)
+        vocabulary.declare(Event, urgent=DECISIONS)
         triggers.GUARDS.watch(self)
         post_migrate.connect(roles.create_missing, sender=self)
         post_migrate.connect(schedules.sync, sender=self)

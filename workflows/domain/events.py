@@ -50,3 +50,7 @@ class Event(TextChoices):
     SECRET_STORED = "secret.stored", _("Secret stored")
 
     POLICY_LOADED = "policy.loaded", _("Policy loaded")
+
+
+DECISIONS = frozenset({Event.APPROVAL_GRANTED, Event.APPROVAL_DENIED, Event.APPROVAL_EXECUTED, Event.DELIVERY_SETTLED})
+"""What a person decided, and that it was carried out: sealed at once, not within the minute."""

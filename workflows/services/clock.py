@@ -6,7 +6,7 @@ from datetime import datetime
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from audit import context
+from audit import context, sealing
 from workflows.domain.states import MessageState, WorkflowState
 from workflows.models import Cadence, Message
 from workflows.services import approvals, delivery, messages, runs
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def tick() -> None:
-    """Start due runs, wake due messages, expire requests, pick up what lost its worker."""
+    """Start due runs, wake due messages, expire requests, pick up what lost its worker, seal the trail."""
     now = timezone.now()
     _start_due_runs(now)
     _wake_due_messages(now)
@@ -23,6 +23,7 @@ def tick() -> None:
         approvals.expire_due(now)
     runs.sweep(now)
     delivery.sweep(now)
+    sealing.seal_due(now)
 
 
 def _start_due_runs(now: datetime) -> None:

@@ -38,7 +38,8 @@ class LocalStore(SecretStore):
 
     def read(self, name: str) -> str:
         check_name(name)
-        return _open(_keys(), name, _token(_tokens(), name))
+        token = _token(_tokens(), name)  # first: of a store that holds nothing yet, nothing is missing but this
+        return _open(_keys(), name, token)
 
     def write(self, name: str, value: str) -> None:
         check_name(name)

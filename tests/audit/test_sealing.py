@@ -1,0 +1,216 @@
+"""Sealing, and a tamper drill that edits the database behind the product's back."""
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from io import StringIO
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.utils import timezone
+
+from audit import keys, sealing, triggers
+from audit.models import AuditEvent, AuditLeaf, AuditSeal
+from audit.recorder import record
+from audit.verification import Tally, verify
+from audit.vocabulary import AccessEvent
+from compliance_bot.guardrails import secrets
+from workflows.domain.events import Event
+
+pytestmark = pytest.mark.django_db
+
+
+def events(count: int, why: str = "") -> list[int]:
+    return [record(AccessEvent.DENIED, why=f"{why}{number}").pk for number in range(count)]
+
+
+def seal_all() -> None:
+    sealing.sweep(timezone.now())
+
+
+def problems() -> list[str]:
+    return [f"{problem.where}: {problem.what}" for problem in verify(timezone.now(), Tally())]
+
+
+class TestSealing:
+    def test_a_quiet_event_waits_for_company(self) -> None:
+        events(1)
+        now = timezone.now()
+        assert sealing.seal_due(now) is None
+        seal = sealing.seal_due(now + sealing.PATIENCE)
+        assert seal is not None
+        assert seal.size == AuditEvent.objects.count()
+
+    def test_a_decision_is_sealed_at_once(self) -> None:
+        record(Event.APPROVAL_GRANTED, why="Reads well")
+        assert sealing.seal_due(timezone.now()) is not None
+
+    def test_nothing_waiting_makes_no_seal(self) -> None:
+        seal_all()
+        before = AuditSeal.objects.count()
+        assert sealing.seal_due(timezone.now() + timedelta(days=1)) is None
+        assert AuditSeal.objects.count() == before
+
+    def test_seals_follow_each_other(self) -> None:
+        for _ in range(3):
+            events(2)
+            seal_all()
+        first, second, third = AuditSeal.objects.order_by("n")
+        assert (first.n, second.n, third.n) == (1, 2, 3)
+        assert bytes(second.previous_hash) == bytes(first.seal_hash)
+        assert bytes(third.previous_hash) == bytes(second.seal_hash)
+
+    def test_an_event_that_commits_late_is_not_skipped(self) -> None:
+        late = record(AccessEvent.DENIED, why="late")
+        columns = {field.name: getattr(late, field.attname) for field in AuditEvent._meta.fields}
+        triggers.GUARDS.remove(connection)
+        connection.cursor().execute("DELETE FROM audit_auditevent WHERE id = %s", [late.pk])
+        events(3)
+        seal_all()
+        AuditEvent(**columns).save(force_insert=True)  # its lower id becomes visible only now
+        triggers.GUARDS.install(connection)
+        sealing.seal_due(timezone.now() + sealing.PATIENCE)
+        assert AuditLeaf.objects.filter(event_pk=late.pk).exists()
+        assert problems() == []
+
+    def test_every_event_has_exactly_one_leaf(self) -> None:
+        events(sealing.BATCH + 5)
+        seal_all()
+        assert AuditLeaf.objects.count() == AuditEvent.objects.count()
+
+    def test_a_rotated_key_signs_new_seals_and_old_ones_stay_valid(self) -> None:
+        events(1)
+        seal_all()
+        keys.rotate()
+        events(1)
+        seal_all()
+        first, second = AuditSeal.objects.order_by("n")
+        assert first.key_id != second.key_id
+        assert set(keys.public_keys()) == {first.key_id, second.key_id}
+        assert problems() == []
+
+
+class TestATamperedTrailIsFoundOut:
+    """Each way in which somebody who owns the database could try."""
+
+    @pytest.fixture(autouse=True)
+    def _sealed(self) -> Iterator[None]:
+        self.pks = events(3, "first ")
+        seal_all()
+        self.later = events(3, "second ")
+        seal_all()
+        assert problems() == []
+        triggers.GUARDS.remove(connection)
+        yield
+        triggers.GUARDS.install(connection)
+
+    def run(self, sql: str, *arguments: int | datetime | str) -> None:
+        with transaction.atomic():
+            connection.cursor().execute(sql, arguments)
+
+    def test_a_changed_column(self) -> None:
+        self.run("UPDATE audit_auditevent SET who_label = 'somebody else' WHERE id = %s", self.pks[1])
+        assert problems() == [f"event {self.pks[1]}: was changed in who_label"]
+
+    def test_a_changed_time(self) -> None:
+        event = AuditEvent.objects.get(pk=self.pks[1])
+        self.run("UPDATE audit_auditevent SET at = %s WHERE id = %s", event.at - timedelta(hours=1), event.pk)
+        assert problems() == [f"event {event.pk}: was changed in at"]
+
+    def test_a_changed_text(self) -> None:
+        event = AuditEvent.objects.get(pk=self.pks[1])
+        canon = event.canon.replace("first 1", "harmless")
+        self.run("UPDATE audit_auditevent SET canon = %s, why = 'harmless' WHERE id = %s", canon, event.pk)
+        assert problems()[0] == f"event {event.pk}: its text was changed"
+
+    def test_a_row_that_was_rewritten_whole(self) -> None:
+        other = record(AccessEvent.DENIED, why="made to look right")
+        self.run("DELETE FROM audit_auditevent WHERE id = %s", self.pks[1])
+        self.run("UPDATE audit_auditevent SET id = %s WHERE id = %s", self.pks[1], other.pk)
+        assert f"event {self.pks[1]}: is not the event that was sealed in this place" in problems()
+
+    def test_two_rows_that_changed_places(self) -> None:
+        first, second = self.pks[0], self.later[0]
+        for old, new in ((first, 10**9), (second, first), (10**9, second)):
+            self.run("UPDATE audit_auditevent SET id = %s WHERE id = %s", new, old)
+        assert [line.split(":")[0] for line in problems()] == [f"event {first}", f"event {second}"]
+
+    def test_a_deleted_row(self) -> None:
+        self.run("DELETE FROM audit_auditevent WHERE id = %s", self.pks[1])
+        assert problems() == [f"event {self.pks[1]}: was taken out after it was sealed"]
+
+    def test_a_deleted_row_with_its_leaf(self) -> None:
+        self.run("DELETE FROM audit_auditevent WHERE id = %s", self.pks[1])
+        self.run("DELETE FROM audit_auditleaf WHERE event_pk = %s", self.pks[1])
+        assert problems()[0].startswith("seal 1: holds ")
+
+    def test_a_row_put_in_by_somebody_without_the_key(self) -> None:
+        self.run("UPDATE audit_auditevent SET row_mac = nonce WHERE id = %s", record(AccessEvent.DENIED).pk)
+        assert "was not recorded by this installation" in problems()[0]
+
+    def test_a_row_put_into_the_past(self) -> None:
+        forged = record(AccessEvent.DENIED, why="as if long ago")
+        self.run("UPDATE audit_auditevent SET at = %s WHERE id = %s", forged.at - timedelta(days=9), forged.pk)
+        assert "has waited for a seal for too long" in problems()[-1]
+
+    def test_the_newest_seals_cut_off(self) -> None:
+        for table, column in (("auditseal", "n"), ("auditleaf", "seal_n")):
+            self.run(f"DELETE FROM audit_{table} WHERE {column} = 2")  # noqa: S608
+        self.run("DELETE FROM audit_auditevent WHERE id >= %s", self.later[0])
+        assert problems() == ["checkpoint 2: its seal is gone: the trail was cut off or replaced"]
+
+    def test_the_whole_table_replaced_under_another_key(self) -> None:
+        for table in ("auditevent", "auditleaf", "auditseal"):
+            self.run(f"DELETE FROM audit_{table}")  # noqa: S608
+        checkpoints = settings.AUDIT_CHECKPOINT_FILE.read_text()
+        stranger = Ed25519PrivateKey.generate()
+        mine = secrets.get("local").read("audit-seal-keys")
+        secrets.get("local").write("audit-seal-keys", base64.b64encode(stranger.private_bytes_raw()).decode())
+        events(4)
+        seal_all()
+        secrets.get("local").write("audit-seal-keys", mine)
+        settings.AUDIT_CHECKPOINT_FILE.write_text(checkpoints)
+        found = "\n".join(problems())
+        assert "seal 1: is signed by the unknown key" in found
+        assert "checkpoint 1: its seal is another one: the trail was replaced" in found
+
+    def test_a_changed_seal(self) -> None:
+        self.run("UPDATE audit_auditseal SET size = size WHERE n = 1")
+        assert problems() == []
+        self.run("UPDATE audit_auditseal SET root = previous_hash WHERE n = 2")
+        assert {line.split(":")[0] for line in problems()} == {"seal 2"}
+
+    def test_a_checkpoint_file_that_is_gone(self) -> None:
+        settings.AUDIT_CHECKPOINT_FILE.unlink()
+        assert problems() == ["checkpoints: the file checkpoints.jsonl is gone"]
+
+    def test_a_checkpoint_line_that_a_crash_cut_off_is_no_alarm(self) -> None:
+        with settings.AUDIT_CHECKPOINT_FILE.open("a") as file:
+            file.write(json.dumps({"n": 3})[:-3])
+        assert problems() == []
+
+    def test_the_command_names_the_first_bad_row_and_fails(self) -> None:
+        self.run("DELETE FROM audit_auditevent WHERE id = %s", self.pks[1])
+        with pytest.raises(CommandError, match=rf"NOT intact .* First: event {self.pks[1]}\."):
+            call_command("verify_audit", stdout=StringIO())
+
+
+def test_the_command_says_what_it_looked_at() -> None:
+    events(3)
+    seal_all()
+    said = StringIO()
+    call_command("verify_audit", stdout=said)
+    count = AuditEvent.objects.count()
+    assert said.getvalue() == f"The audit trail is intact: {count} events, 1 seals.\n"
+
+
+def test_public_keys_can_be_handed_to_an_auditor() -> None:
+    events(1)
+    seal_all()
+    said = StringIO()
+    call_command("audit_keys", stdout=said)
+    assert said.getvalue().startswith(f"# {AuditSeal.objects.get().key_id}\n-----BEGIN PUBLIC KEY-----")
