@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from audit import vocabulary
 from audit.models import AuditEvent
-from compliance_bot.guardrails.paging import BoundedPaginator
+from compliance_bot.guardrails.paging import BoundedPaginator, CalmList
 
 _KINDS = {"system": _("the system"), "anonymous": _("somebody not signed in")}
 
@@ -30,7 +30,7 @@ class WhatFilter(admin.SimpleListFilter):
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(admin.ModelAdmin[AuditEvent]):
+class AuditEventAdmin(CalmList, admin.ModelAdmin[AuditEvent]):
     list_display = ("at", "who", "what_shown", "target_shown", "outcome_shown", "why_shown", "story")
     list_display_links = ("at",)
     list_filter = (WhatFilter, "outcome", "who_kind", "at")
@@ -59,7 +59,7 @@ class AuditEventAdmin(admin.ModelAdmin[AuditEvent]):
         try:
             return queryset.filter(request_id=uuid.UUID(search_term.strip())), False
         except ValueError:
-            return super().get_search_results(request, queryset, search_term.replace("\x00", ""))
+            return super().get_search_results(request, queryset, search_term)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
 from audit.context import Actor, Cause, caused_by
+from audit.recorder import Outcome, record
+from audit.vocabulary import AccessEvent
 
 
 class RequestContextMiddleware:
@@ -22,3 +26,9 @@ class RequestContextMiddleware:
             response = self.get_response(request)
         response["X-Request-ID"] = str(cause.request_id)
         return response
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+        """A denied permission is on the trail; the answer itself stays the framework's."""
+        if isinstance(exception, PermissionDenied):
+            with transaction.atomic():
+                record(AccessEvent.DENIED, outcome=Outcome.REFUSED, facts={"path": request.path})

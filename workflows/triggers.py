@@ -36,7 +36,8 @@ CREATE TRIGGER approval_has_quorum BEFORE UPDATE ON workflows_approvalrequest
 WHEN (NEW.state IN ('approved', 'executed') AND NEW.state <> OLD.state AND NEW.quorum >
       (SELECT count(*) FROM workflows_approvaldecision d WHERE d.request_id = NEW.id AND d.verdict = 'approve'))
   OR NEW.requested_by_id <> OLD.requested_by_id OR NEW.authored_by_id <> OLD.authored_by_id
-  OR NEW.content_digest <> OLD.content_digest OR NEW.quorum < OLD.quorum
+  OR NEW.content_digest <> OLD.content_digest OR NEW.quorum < OLD.quorum OR NEW.subject_id <> OLD.subject_id
+  OR NEW.expires_at > OLD.expires_at
   OR (OLD.state NOT IN ('pending', 'approved') AND NEW.state <> OLD.state)
 BEGIN SELECT RAISE(ABORT, 'an approval needs its quorum; what was asked for, and what was decided, stays'); END;
 """
@@ -77,7 +78,8 @@ CREATE FUNCTION approval_has_quorum() RETURNS trigger LANGUAGE plpgsql AS $$ BEG
   IF (NEW.state IN ('approved', 'executed') AND NEW.state <> OLD.state AND NEW.quorum >
       (SELECT count(*) FROM workflows_approvaldecision d WHERE d.request_id = NEW.id AND d.verdict = 'approve'))
     OR NEW.requested_by_id <> OLD.requested_by_id OR NEW.authored_by_id <> OLD.authored_by_id
-    OR NEW.content_digest <> OLD.content_digest OR NEW.quorum < OLD.quorum
+    OR NEW.content_digest <> OLD.content_digest OR NEW.quorum < OLD.quorum OR NEW.subject_id <> OLD.subject_id
+  OR NEW.expires_at > OLD.expires_at
     OR (OLD.state NOT IN ('pending', 'approved') AND NEW.state <> OLD.state) THEN
     RAISE EXCEPTION 'an approval needs its quorum; what was asked for, and what was decided, stays'
       USING ERRCODE = 'check_violation';

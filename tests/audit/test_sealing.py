@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from io import StringIO
 
@@ -98,15 +97,13 @@ class TestATamperedTrailIsFoundOut:
     """Each way in which somebody who owns the database could try."""
 
     @pytest.fixture(autouse=True)
-    def _sealed(self) -> Iterator[None]:
+    def _sealed(self) -> None:
         self.pks = events(3, "first ")
         seal_all()
         self.later = events(3, "second ")
         seal_all()
         assert problems() == []
-        triggers.GUARDS.remove(connection)
-        yield
-        triggers.GUARDS.install(connection)
+        triggers.GUARDS.remove(connection)  # until this test is rolled back
 
     def run(self, sql: str, *arguments: int | datetime | str) -> None:
         with transaction.atomic():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Barrier
 
 import pytest
@@ -11,8 +12,9 @@ from django.db import connection
 from tests import people, world
 from tests.services.test_runs import MONDAY_NINE
 from workflows import roles
+from workflows.channels import Receipt
 from workflows.domain.errors import WorkflowError
-from workflows.domain.states import ApprovalState, MessageState, Verdict
+from workflows.domain.states import ApprovalState, DeliveryState, MessageState, Verdict
 from workflows.models import ApprovalDecision, ApprovalRequest, Cadence, Delivery, DeliveryAttempt, Message, Run
 from workflows.services import approvals, delivery, messages, runs
 
@@ -124,3 +126,25 @@ def test_two_clocks_start_a_due_instant_once() -> None:
     cadence = Cadence.objects.create(workflow=flow, next_run_at=MONDAY_NINE)
     at_once(*[lambda: runs.start_due(cadence.pk, MONDAY_NINE)] * 6)
     assert Run.objects.count() == 1
+
+
+def test_two_workers_that_finish_the_last_two_deliveries_finish_the_message() -> None:
+    alice = people.alice()
+    for number in range(6):
+        robot = world.robot(alice, name=f"R{number}")
+        draft = world.message(alice, world.audience(robot, name=f"A{number}", size=3))
+        message = messages.submit(message_id=draft.pk, by=alice)
+        first = Delivery.objects.get(message=message)
+        Delivery.objects.create(
+            message=message,
+            channel=robot,
+            address="second",
+            recipient="B",
+            part=first.part,
+            not_before=first.not_before,
+        )
+        claims = [delivery._claim(message.pk), delivery._claim(message.pk)]
+        finish = [partial(delivery._finish, claim, DeliveryState.SENT, Receipt()) for claim in claims if claim]
+        at_once(*finish)
+        message.refresh_from_db()
+        assert message.state == MessageState.SENT

@@ -133,7 +133,7 @@ def test_a_run_whose_worker_vanished_is_handed_out_again_and_finally_given_up(fl
     now = run.due_at
     for attempt in range(1, runs.MAX_ATTEMPTS + 1):
         Run.objects.update(state=RunState.RUNNING, attempts=attempt, lease_until=now)
-        runs.sweep(now)
+        runs.hand_out_again(Run.objects.get(), now)
     run.refresh_from_db()
     assert run.state == RunState.FAILED
     assert "stopped 3 times" in run.outcome
@@ -177,7 +177,7 @@ class TestWhatIsOffered:
         from workflows.services import approvals
 
         first = self.run()
-        approvals.expire_due(ApprovalRequest.objects.get().expires_at)
+        approvals.expire(ApprovalRequest.objects.get().pk)
         assert self.run() == first
 
     def test_what_an_officer_denied_is_not_offered_again(self) -> None:

@@ -11,6 +11,7 @@ from workflows.admin import (
     run,
     secret,
     source,
+    user,
     workflow,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "run",
     "secret",
     "source",
+    "user",
     "workflow",
 ]

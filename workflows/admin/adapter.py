@@ -26,6 +26,7 @@ class AdapterForm(forms.ModelForm[M]):
 
     registry: Registry[Any]
     adapter: Any
+    also_writes = ("config",)
 
     kind = forms.ChoiceField(label=_("Kind"))
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db import models, transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST
 from audit.recorder import record
 from workflows import actions
 from workflows.admin.base import ReadOnlyAdmin, badge, change_url, person
+from workflows.domain.errors import StaleContent
 from workflows.domain.events import Event
 from workflows.domain.states import ApprovalState, Verdict
 from workflows.models import ApprovalRequest, Message
@@ -73,7 +74,9 @@ class ApprovalRequestAdmin(ReadOnlyAdmin[ApprovalRequest]):
 
     def decide(self, request: HttpRequest, pk: int) -> HttpResponse:
         approval = self.find(request, pk)
-        verdict = Verdict.APPROVE if "approve" in request.POST else Verdict.DENY
+        if "approve" not in request.POST and "deny" not in request.POST:
+            return HttpResponseBadRequest(_("Neither button was pressed."))
+        verdict = Verdict.DENY if "deny" in request.POST else Verdict.APPROVE
         self.carry_out(
             request,
             _("Approved: it is on its way.") if verdict == Verdict.APPROVE else _("Denied: nothing is sent."),
@@ -96,6 +99,8 @@ class ApprovalRequestAdmin(ReadOnlyAdmin[ApprovalRequest]):
             with transaction.atomic():
                 record(Event.APPROVAL_VIEWED, target=approval)
         barred = approvals.why_barred(approval, person(request))
+        if pending and not approvals.is_what_was_asked(approval):
+            barred = StaleContent(_("The stored preview is not what was asked for. Tell your administrator."))
         return self.render_page(
             request,
             self.change_form_template,

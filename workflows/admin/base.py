@@ -12,13 +12,13 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from compliance_bot.guardrails.paging import BoundedPaginator
+from compliance_bot.guardrails.paging import BoundedPaginator, CalmList
 from workflows.domain.errors import WorkflowError
 
 M = TypeVar("M", bound=models.Model)
 
 
-class HouseAdmin(admin.ModelAdmin[M]):
+class HouseAdmin(CalmList, admin.ModelAdmin[M]):
     """Lists stay fast on big tables; nothing is deleted from a page unless a subclass says so."""
 
     show_full_result_count = False
@@ -32,6 +32,18 @@ class HouseAdmin(admin.ModelAdmin[M]):
     def back(self, obj: models.Model) -> HttpResponseRedirect:
         """To the object's own page."""
         return HttpResponseRedirect(change_url(obj))
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """A form starts empty, whatever the address says."""
+        return {}
+
+    def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:  # noqa: FBT001
+        """Only what the form is about: a row that a service moves meanwhile is not put back."""
+        if not change:
+            super().save_model(request, obj, form, change)
+            return
+        columns = {field.name for field in obj._meta.concrete_fields}
+        obj.save(update_fields=sorted(columns & {*form.cleaned_data, *getattr(form, "also_writes", ())}))
 
     def find(self, request: HttpRequest, pk: int | str) -> M:
         """The object, if this person may look at it. Raises Http404 otherwise: who may not look learns nothing."""

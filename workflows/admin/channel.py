@@ -62,6 +62,7 @@ class ChannelAdmin(AdapterAdmin[Channel]):
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001
         super().save_related(request, form, formsets, change)
         form.save_secrets()
+        delivery.resume(form.instance)
 
     def get_urls(self) -> list[URLPattern]:
         repair = path(

@@ -1,5 +1,5 @@
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -57,6 +57,8 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
     def settle(self, request: HttpRequest, pk: int) -> HttpResponse:
         row = self.find(request, pk)
         arrived = "arrived" in request.POST
+        if not arrived and "again" not in request.POST:
+            return HttpResponseBadRequest(_("Neither button was pressed."))
         self.carry_out(
             request,
             _("Noted: it arrived.") if arrived else _("It is sent again."),

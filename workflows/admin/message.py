@@ -2,7 +2,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import URLPattern, path, reverse
@@ -13,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from workflows.admin.base import HouseAdmin, badge, change_url, person
-from workflows.domain.errors import Invalid
+from workflows.domain.errors import WorkflowError
 from workflows.domain.states import MessageState
 from workflows.models import ApprovalRequest, Delivery, Message
 from workflows.services import approvals, messages
@@ -78,11 +77,18 @@ class MessageAdmin(HouseAdmin[Message]):
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
         return [
-            path("<int:pk>/submit/", view(require_POST(self.submit)), name="workflows_message_submit"),
+            path("<int:pk>/discard/", view(require_POST(self.discard)), name="workflows_message_discard"),
             path("<int:pk>/withdraw/", view(require_POST(self.withdraw)), name="workflows_message_withdraw"),
             path("<int:pk>/progress/", view(self.progress), name="workflows_message_progress"),
             *super().get_urls(),
         ]
+
+    def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().changeform_view(request, object_id, *args, **kwargs)
+        except WorkflowError as error:  # submitted by somebody else while this form was open
+            self.message_user(request, str(error), level="ERROR")
+            return HttpResponseRedirect(request.path)
 
     def save_model(self, request: HttpRequest, obj: Message, form: Any, change: bool) -> None:  # noqa: FBT001
         messages.write(message=obj, by=person(request))
@@ -94,15 +100,12 @@ class MessageAdmin(HouseAdmin[Message]):
         return self._submit_if_asked(request, obj) or super().response_change(request, obj)
 
     def _submit_if_asked(self, request: HttpRequest, obj: Message) -> HttpResponse | None:
-        return self.submit(request, obj.pk) if "_submit" in request.POST else None
+        return self._submit(request, obj) if "_submit" in request.POST else None
 
-    def submit(self, request: HttpRequest, pk: int) -> HttpResponse:
-        message = self.find(request, pk)
-        if not super().has_change_permission(request, message):
-            raise PermissionDenied
+    def _submit(self, request: HttpRequest, message: Message) -> HttpResponse:
         try:
-            message = messages.submit(message_id=pk, by=person(request))
-        except Invalid as error:
+            message = messages.submit(message_id=message.pk, by=person(request))
+        except WorkflowError as error:
             self.message_user(request, _("Not submitted: %(why)s") % {"why": error}, level="ERROR")
             return self.back(message)
         if message.state == MessageState.PENDING:
@@ -111,18 +114,26 @@ class MessageAdmin(HouseAdmin[Message]):
             self.message_user(request, _("On its way. %(gate)s") % {"gate": message.gate})
         return self.back(message)
 
-    def withdraw(self, request: HttpRequest, pk: int) -> HttpResponse:
-        approval = _open_request(pk)
-        if approval is None:
-            return HttpResponseRedirect(reverse("admin:workflows_message_change", args=[pk]))
+    def discard(self, request: HttpRequest, pk: int) -> HttpResponse:
+        message = self.find(request, pk)
         self.carry_out(
             request,
-            _("Withdrawn; it is a draft again."),
-            lambda: approvals.withdraw(
-                approval_id=approval.pk, by=person(request), reason=request.POST.get("reason", "")
-            ),
+            _("Thrown away: it will not be sent."),
+            lambda: messages.discard(message_id=pk, by=person(request), reason=request.POST.get("reason", "")),
         )
-        return HttpResponseRedirect(reverse("admin:workflows_message_change", args=[pk]))
+        return self.back(message)
+
+    def withdraw(self, request: HttpRequest, pk: int) -> HttpResponse:
+        message = self.find(request, pk)
+        if approval := _open_request(pk):
+            self.carry_out(
+                request,
+                _("Withdrawn; it is a draft again."),
+                lambda: approvals.withdraw(
+                    approval_id=approval.pk, by=person(request), reason=request.POST.get("reason", "")
+                ),
+            )
+        return self.back(message)
 
     def progress(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The message's state and its deliveries by state, for the page's own refresh."""

@@ -31,8 +31,9 @@ class SecretForm(forms.ModelForm[SecretRef]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["store"].choices = [(store.kind, store.label) for store in stores.stores()]  # type: ignore[attr-defined]
-        if self.instance.pk:
+        if "store" in self.fields:  # who may only look has no fields
+            self.fields["store"].choices = [(store.kind, store.label) for store in stores.stores()]  # type: ignore[attr-defined]
+        if self.instance.pk and "name" in self.fields:
             self.fields["name"].disabled = True  # the store knows the value by this name
 
     def clean(self) -> dict[str, Any]:
@@ -52,7 +53,10 @@ class SecretRefAdmin(HouseAdmin[SecretRef]):
     list_select_related = ("owner",)
     search_fields = ("name", "note")
     readonly_fields = ("rotated_at",)
-    fields = ("name", "store", "value", "owner", "note", "rotated_at")
+
+    def get_fields(self, request: HttpRequest, obj: SecretRef | None = None) -> Any:
+        value = ["value"] if obj is None or self.has_change_permission(request, obj) else []
+        return ["name", "store", *value, "owner", "note", "rotated_at"]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"owner": request.user.pk}

@@ -4,6 +4,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.widgets import AdminTextInputWidget
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -101,10 +102,13 @@ class WorkflowAdmin(HouseAdmin[Workflow]):
 
     def schedule(self, request: HttpRequest) -> HttpResponse:
         """The next occurrences over all active workflows, or of one (?workflow=)."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
         cadences = Cadence.objects.filter(enabled=True).select_related("workflow")
         chosen = request.GET.get("workflow", "")
-        if chosen.isdecimal():
-            cadences = cadences.filter(workflow=int(chosen))
+        workflow = self.find(request, chosen) if chosen else None
+        if workflow is not None:
+            cadences = cadences.filter(workflow=workflow)
         else:
             cadences = cadences.filter(workflow__state=WorkflowState.ACTIVE)
         upcoming = schedule.upcoming(list(cadences[:500]), timezone.now(), OCCURRENCES_SHOWN)
@@ -112,7 +116,6 @@ class WorkflowAdmin(HouseAdmin[Workflow]):
             {"at": instant, "local": instant.astimezone(cadence.workflow.zone), "cadence": cadence}
             for instant, cadence in upcoming
         ]
-        workflow = Workflow.objects.filter(pk=int(chosen)).first() if chosen.isdecimal() else None
         return self.render_page(
             request,
             "admin/workflows/schedule.html",

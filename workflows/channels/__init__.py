@@ -65,6 +65,8 @@ class Channel(ABC):
     """Declares and validates the configuration; the admin form derives from it."""
     secret_fields: ClassVar[tuple[str, ...]] = ()
     """Names of the secrets that ``deliver`` is given; the configuration never holds them."""
+    speaks_to_a_group: ClassVar[bool] = False
+    """The channel itself is the recipient: whatever address is named, everybody in its group reads it."""
     per_minute: ClassVar[int]
     """The receiving system's own limit for one channel."""
 

@@ -60,6 +60,7 @@ class WeComRobot(Channel):
     label = _("WeCom group robot")
     config_form = RobotForm
     secret_fields = ("key",)
+    speaks_to_a_group = True
     per_minute = 20
     limits: ClassVar[Limits] = Limits(connect=5, read=10, total=15, max_bytes=64 * 1024)
 

@@ -41,13 +41,11 @@ MESSAGE_TRANSITIONS: Mapping[MessageState, frozenset[MessageState]] = {
     MessageState.DRAFT: frozenset({MessageState.PENDING, MessageState.RELEASED, MessageState.CANCELLED}),
     MessageState.PENDING: frozenset({MessageState.RELEASED, MessageState.DRAFT, MessageState.CANCELLED}),
     MessageState.RELEASED: frozenset({MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED}),
-    # A part that failed may be sent again by a person, and an unknown one may turn out to have arrived.
-    MessageState.PARTLY_SENT: frozenset({MessageState.RELEASED}),
-    MessageState.FAILED: frozenset({MessageState.RELEASED}),
+    MessageState.PARTLY_SENT: frozenset(),
+    MessageState.FAILED: frozenset(),
     MessageState.SENT: frozenset(),
     MessageState.CANCELLED: frozenset(),
 }
-MESSAGE_TERMINAL = frozenset({MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED, MessageState.CANCELLED})
 
 
 class DeliveryState(TextChoices):

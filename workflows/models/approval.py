@@ -29,7 +29,7 @@ class ApprovalRequest(models.Model):
     subject_label = models.CharField(_("subject"), max_length=200)
     content_digest = models.CharField(_("content digest"), max_length=64)
     preview = models.JSONField(_("preview"))
-    size = models.PositiveIntegerField(_("people"), null=True, blank=True)
+    size = models.PositiveBigIntegerField(_("people"), null=True, blank=True)
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", verbose_name=_("requested by")
     )

@@ -1,7 +1,9 @@
-from django.core.validators import MaxValueValidator
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from workflows import channels
 from workflows.domain.audience import Recipient
 from workflows.models.channel import Channel
 
@@ -43,7 +45,7 @@ class AudienceMember(models.Model):
         _("people"),
         null=True,
         blank=True,
-        validators=[MaxValueValidator(10_000_000)],
+        validators=[MinValueValidator(1), MaxValueValidator(10_000_000)],
         help_text=_("How many people are in the group. Empty means unknown, and unknown counts as large."),
     )
 
@@ -58,6 +60,11 @@ class AudienceMember(models.Model):
                 violation_error_message=_("This address is already in the audience."),
             ),
             models.CheckConstraint(
+                condition=models.Q(size__isnull=True) | models.Q(size__gte=1),
+                name="member_size_positive",
+                violation_error_message=_("A group has at least one person."),
+            ),
+            models.CheckConstraint(
                 condition=models.Q(is_group=True) | (~models.Q(address="") & models.Q(size=1)),
                 name="person_has_address",
                 violation_error_message=_("A person needs an address and counts as 1."),
@@ -67,7 +74,26 @@ class AudienceMember(models.Model):
     def __str__(self) -> str:
         return self.label
 
+    def clean(self) -> None:
+        if self.channel_id and self._channel_is_a_group() and (self.address or not self.is_group):
+            raise ValidationError(
+                _("A group robot speaks to its whole group: leave the address empty and mark it as a group.")
+            )
+
+    def _channel_is_a_group(self) -> bool:
+        return any(kind.kind == self.channel.kind and kind.speaks_to_a_group for kind in channels.registry)
+
     def as_recipient(self) -> Recipient:
+        """A "person" behind a group robot would be a way round the gate: the whole group reads it, of unknown size."""
+        if self._channel_is_a_group() and (self.address or not self.is_group):
+            return Recipient(
+                channel_id=self.channel_id,
+                channel=self.channel.name,
+                address=self.address,
+                label=self.label,
+                is_group=True,
+                size=None,
+            )
         return Recipient(
             channel_id=self.channel_id,
             channel=self.channel.name,

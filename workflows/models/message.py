@@ -57,7 +57,7 @@ class Message(models.Model):
     # True until the policy was asked and said otherwise: what nobody judged does not leave.
     needs_approval = models.BooleanField(_("needs approval"), default=True, editable=False)
     content_digest = models.CharField(max_length=64, blank=True, editable=False)
-    people = models.PositiveIntegerField(_("people"), null=True, blank=True, editable=False)
+    people = models.PositiveBigIntegerField(_("people"), null=True, blank=True, editable=False)
     request_id = models.UUIDField(_("request"), null=True, blank=True, editable=False)
     on_behalf_of = models.CharField(max_length=150, blank=True, editable=False)
     next_attempt_at = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from django.contrib.auth.models import User
@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from audit import context
 from audit.recorder import Outcome, record
 from workflows import actions
+from workflows.domain.canonical import digest as digest_of
 from workflows.domain.errors import (
     AlreadyDecided,
     Expired,
@@ -23,6 +24,7 @@ from workflows.domain.errors import (
     WorkflowError,
 )
 from workflows.domain.events import Event
+from workflows.domain.reasons import clean_reason
 from workflows.domain.states import APPROVAL_TRANSITIONS, ApprovalState, Verdict, allowed_from
 from workflows.models import ApprovalDecision, ApprovalRequest
 
@@ -100,12 +102,18 @@ def why_barred(approval: ApprovalRequest, user: User) -> WorkflowError | None:
     return None
 
 
+def is_what_was_asked(approval: ApprovalRequest) -> bool:
+    """Whether the stored preview is the one that the request is bound to; whoever owns the database could swap it."""
+    return digest_of(approval.preview) == approval.content_digest
+
+
 def decide(*, approval_id: int, verdict: Verdict, by: User, reason: str) -> ApprovalRequest:
     """Record one person's verdict and, when it settles the matter, carry the action out: once.
 
     Whoever holds the row's lock first decides; everybody after gets AlreadyDecided. Raises a WorkflowError with a
     sentence for the person; a refusal is on the trail too.
     """
+    reason = clean_reason(reason)
     with transaction.atomic(), context.acting(by):
         approval = ApprovalRequest.objects.select_for_update(of=("self",)).get(pk=approval_id)
         try:
@@ -129,9 +137,10 @@ def _check(approval: ApprovalRequest, verdict: Verdict, by: User, reason: str) -
     if approval.state != ApprovalState.PENDING:
         raise AlreadyDecided(_describe_closed(approval))
     if approval.expires_at <= timezone.now():
-        _expire(approval)
+        with context.system_acting(request_id=context.current().request_id):
+            _expire(approval)  # time did it, not the person who came too late
         raise Expired(_("This request has expired; nothing was sent."))
-    if verdict == Verdict.DENY and not reason.strip():
+    if verdict == Verdict.DENY and not reason:
         raise ReasonRequired(_("Say why you deny it: the requester has to be able to mend it."))
 
 
@@ -148,14 +157,17 @@ def _describe_closed(approval: ApprovalRequest) -> str:
 def _as_shown(approval: ApprovalRequest) -> Any:
     """The subject as it is now, if that is what was shown; else the request is void and StaleContent raised."""
     try:
+        if not is_what_was_asked(approval):
+            raise StaleContent(_("the preview is not what was asked for"))
         plain = _procedures[approval.action].describe(approval.subject_id)
         if actions.registry.get(approval.action).content_digest(plain) == approval.content_digest:
             return plain
         why = _("what would be sent now differs from what was shown")
     except StaleContent as error:
         why = str(error)
-    _close(approval, ApprovalState.VOID, Event.APPROVAL_VOIDED, why)
-    _procedures[approval.action].reopen(approval.subject_id)
+    with transaction.atomic():
+        _close(approval, ApprovalState.VOID, Event.APPROVAL_VOIDED, why)
+        _procedures[approval.action].reopen(approval.subject_id)
     raise StaleContent(_("Not approved: %(why)s. It is a draft again and can be submitted anew.") % {"why": why})
 
 
@@ -164,7 +176,7 @@ def _decide(approval: ApprovalRequest, verdict: Verdict, by: User, reason: str, 
         request=approval,
         decided_by=by,
         verdict=verdict,
-        reason=reason.strip(),
+        reason=reason,
         decided_at=timezone.now(),
         content_digest=approval.content_digest,
         ip=context.current().ip,
@@ -184,6 +196,7 @@ def _decide(approval: ApprovalRequest, verdict: Verdict, by: User, reason: str, 
 
 def withdraw(*, approval_id: int, by: User, reason: str) -> None:
     """The requester or the author takes a pending request back; its subject is a draft again."""
+    reason = clean_reason(reason)
     with transaction.atomic(), context.acting(by):
         approval = ApprovalRequest.objects.select_for_update(of=("self",)).get(pk=approval_id)
         if by.pk not in {approval.requested_by_id, approval.authored_by_id}:
@@ -194,17 +207,15 @@ def withdraw(*, approval_id: int, by: User, reason: str) -> None:
         _procedures[approval.action].reopen(approval.subject_id)
 
 
-def expire_due(now: datetime) -> int:
-    """Close what nobody decided in time: it fails closed. Returns how many."""
-    due = list(ApprovalRequest.objects.expired(now).values_list("pk", flat=True)[:100])
-    for pk in due:
-        with transaction.atomic():
-            approval = ApprovalRequest.objects.select_for_update(of=("self",)).get(pk=pk)
-            if approval.state == ApprovalState.PENDING:
-                _expire(approval)
-    return len(due)
+def expire(approval_id: int) -> None:
+    """Close a request that nobody decided in time: it fails closed."""
+    with transaction.atomic(), context.system_acting():
+        approval = ApprovalRequest.objects.select_for_update(of=("self",)).get(pk=approval_id)
+        if approval.state == ApprovalState.PENDING:
+            _expire(approval)
 
 
+@transaction.atomic
 def _expire(approval: ApprovalRequest) -> None:
     _close(approval, ApprovalState.EXPIRED, Event.APPROVAL_EXPIRED, _("nobody decided in time"))
     _procedures[approval.action].expire(approval.subject_id)

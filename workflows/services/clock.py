@@ -1,46 +1,49 @@
 """One tick: find what is due and hand it on. Cheap when nothing is, harmless when two do it at once."""
 
 import logging
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import TypeVar
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from audit import context, sealing
 from workflows.domain.states import MessageState, WorkflowState
-from workflows.models import Cadence, Message
+from workflows.models import ApprovalRequest, Cadence, Message
 from workflows.services import approvals, delivery, messages, runs
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_AT_ONCE = 100
 
 
 def tick() -> None:
     """Start due runs, wake due messages, expire requests, pick up what lost its worker, seal the trail."""
     now = timezone.now()
-    _start_due_runs(now)
-    _wake_due_messages(now)
-    with context.system_acting():
-        approvals.expire_due(now)
-    runs.sweep(now)
-    delivery.sweep(now)
-    sealing.seal_due(now)
+    cadences = Cadence.objects.filter(next_run_at__lte=now, workflow__state=WorkflowState.ACTIVE)
+    due_messages = Message.objects.filter(next_attempt_at__lte=now, state=MessageState.RELEASED)
+    _each("cadence", cadences.order_by("next_run_at").values_list("pk", flat=True), lambda pk: runs.start_due(pk, now))
+    _each("message", due_messages.order_by("next_attempt_at"), lambda message: _wake(message, now))
+    _each("request", ApprovalRequest.objects.expired(now).values_list("pk", flat=True), approvals.expire)
+    _each("run", runs.abandoned(now), lambda run: runs.hand_out_again(run, now))
+    _each("delivery", delivery.abandoned(now), delivery.give_up)
+    _each("seal", [now], sealing.seal_due)
 
 
-def _start_due_runs(now: datetime) -> None:
-    due = Cadence.objects.filter(next_run_at__lte=now, workflow__state=WorkflowState.ACTIVE)
-    for pk in list(due.order_by("next_run_at").values_list("pk", flat=True)[:100]):
+def _each(what: str, rows: Iterable[T], act: Callable[[T], object]) -> None:
+    """One bad row must not stop the clock for all others; it is told loudly, each time."""
+    for row in list(rows[:_AT_ONCE]):  # type: ignore[index]
         try:
-            runs.start_due(pk, now)
-        except IntegrityError:
-            # The unique run key: another clock was faster, which is all that the key is for.
-            logger.info("cadence %s: its due instant was taken by another clock", pk)
+            act(row)
+        except Exception:
+            logger.exception("the clock could not deal with %s %s", what, row)
 
 
-def _wake_due_messages(now: datetime) -> None:
-    due = Message.objects.filter(next_attempt_at__lte=now, state=MessageState.RELEASED)
-    for message in list(due.order_by("next_attempt_at")[:100]):
-        with (
-            transaction.atomic(),
-            context.system_acting(request_id=message.request_id, on_behalf_of=message.on_behalf_of),
-        ):
-            messages.wake(message.pk, now)
+def _wake(message: Message, now: datetime) -> None:
+    with (
+        transaction.atomic(),
+        context.system_acting(request_id=message.request_id, on_behalf_of=message.on_behalf_of),
+    ):
+        messages.wake(message.pk, now)

@@ -70,6 +70,10 @@ def _fetch(source: Source) -> Fetched | SourceError:
         return SourceError(str(error))
     except SourceError as error:
         return error
+    except Exception as error:
+        # A bug in one adapter, or a configuration it did not expect, is no reason to lose the other sources.
+        logger.exception("source %s could not be read", source.pk)
+        return SourceError(f"The source could not be read: {type(error).__name__}.")
 
 
 def _keep(source: Source, result: Fetched | SourceError) -> Collected:

@@ -26,6 +26,7 @@ from workflows.domain import retry
 from workflows.domain.content import Part
 from workflows.domain.errors import NotPermitted, ReasonRequired, WrongState
 from workflows.domain.events import Event
+from workflows.domain.reasons import clean_reason
 from workflows.domain.states import (
     DELIVERY_DUE,
     DELIVERY_OPEN,
@@ -44,6 +45,7 @@ from workflows.services.pacing import Lane, take_slot
 LEASE = timedelta(seconds=45)
 # A queue task may take 60 s; the last call begins well before that.
 _TASK_SECONDS = 30.0
+_BREATH = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,9 @@ def _claim(message_id: int) -> Claim | None:
 
 
 def _due(message_id: int, now: datetime) -> QuerySet[Delivery]:
-    return Delivery.objects.filter(message=message_id, state__in=sorted(DELIVERY_DUE), not_before__lte=now)
+    """What may be claimed. A channel that is off or out of order holds its deliveries until it works again."""
+    usable = {"channel__enabled": True, "channel__broken_at": None}
+    return Delivery.objects.filter(message=message_id, state__in=sorted(DELIVERY_DUE), not_before__lte=now, **usable)
 
 
 def _next_due(message_id: int, now: datetime) -> Delivery | None:
@@ -157,14 +161,13 @@ def _send(claim: Claim, http: GuardedSession) -> None:
 
 
 def _call(delivery: Delivery, channel: Channel, http: GuardedSession) -> Receipt:
-    if not channel.enabled or channel.broken_at is not None:
-        raise Rejected("out_of_order", f"The channel is out of order: {channel.broken_why or 'switched off'}")
-    if messages.fingerprint_of(channel) != delivery.channel_fingerprint:
-        raise Rejected("channel_changed", "The channel was changed after the release: it may lead to other people.")
     try:
         values = secrets.of_channel(channel)
     except SecretError as error:
         raise Rejected("secret", str(error), channel_broken=True) from error
+    # Bound to the very values that are used: between release and now the channel may have been led elsewhere.
+    if secrets.fingerprint(channel, values) != delivery.channel_fingerprint:
+        raise Rejected("channel_changed", "The channel was changed after the release: it may lead to other people.")
     part = Part(number=delivery.part.number, of=delivery.part.of, text=delivery.part.text)
     adapter = channels.registry.get(channel.kind)
     return adapter.deliver(part, address=delivery.address, config=channel.config, secrets=values, http=http)
@@ -233,14 +236,26 @@ def _mark_broken(channel: Channel, why: str) -> None:
 
 
 def repair(*, channel: Channel, by: User, reason: str) -> None:
-    """A person says that the channel works again."""
+    """A person says that the channel works again; what it held goes on."""
     with transaction.atomic(), context.acting(by):
         Channel.objects.filter(pk=channel.pk).update(broken_at=None, broken_why="")
-        record(Event.CHANNEL_REPAIRED, target=channel, why=reason)
+        record(Event.CHANNEL_REPAIRED, target=channel, why=clean_reason(reason))
+        resume(channel)
+
+
+def resume(channel: Channel) -> None:
+    """Let the clock look again at what a channel held."""
+    held = Delivery.objects.filter(channel=channel, state__in=sorted(DELIVERY_DUE)).values("message")
+    Message.objects.filter(pk__in=held, state=MessageState.RELEASED).update(next_attempt_at=timezone.now())
 
 
 def close_if_done(message_id: int) -> None:
-    """Finish the message once none of its deliveries is open. Call it in the transaction of the last change."""
+    """Finish the message once none of its deliveries is open. Call it in the transaction of the last change.
+
+    The message's row is locked first: two workers that finish the last two deliveries must not each
+    see the other's still open.
+    """
+    Message.objects.select_for_update(of=("self",)).get(pk=message_id)
     if Delivery.objects.filter(message=message_id, state__in=sorted(DELIVERY_OPEN)).exists():
         return
     counts = Delivery.objects.filter(message=message_id).aggregate(
@@ -263,31 +278,45 @@ def close_if_done(message_id: int) -> None:
         record(Event.MESSAGE_FINISHED, target=message, outcome=outcome, facts=facts)
 
 
+@transaction.atomic
 def _plan_next(message_id: int) -> None:
-    """Tell the clock when this message wants a worker again."""
-    following = Delivery.objects.filter(message=message_id, state__in=sorted(DELIVERY_DUE)).aggregate(
-        at=Min("not_before")
-    )["at"]
+    """Tell the clock when this message wants a worker again.
+
+    A row that another worker is sending counts with its lease: should that worker vanish, somebody has to come back.
+    """
+    Message.objects.select_for_update(of=("self",)).get(pk=message_id)
+    open_rows = Delivery.objects.filter(message=message_id, channel__enabled=True, channel__broken_at=None)
+    times = open_rows.aggregate(
+        due=Min("not_before", filter=Q(state__in=sorted(DELIVERY_DUE))),
+        leased=Min("lease_until", filter=Q(state=DeliveryState.SENDING)),
+    )
+    following = min((instant for instant in times.values() if instant is not None), default=None)
+    if following is not None:
+        # What is due already waits behind another part or worker: no use in coming back this very second.
+        following = max(following, timezone.now() + _BREATH)
     Message.objects.filter(pk=message_id, state=MessageState.RELEASED).update(next_attempt_at=following)
 
 
-def sweep(now: datetime) -> int:
-    """Rows whose worker vanished in mid-call: nobody knows whether it arrived. Returns how many."""
-    abandoned = Delivery.objects.filter(state=DeliveryState.SENDING, lease_until__lte=now)
-    swept = 0
-    for delivery in abandoned.select_related("message", "channel", "part")[:100]:
-        with context.system_acting(request_id=delivery.message.request_id, on_behalf_of=delivery.message.on_behalf_of):
-            gone = OutcomeUnknown("worker_lost", "The worker stopped during the call; it may have arrived.")
-            _finish(Claim(delivery, delivery.attempts), DeliveryState.UNKNOWN, gone)
-        swept += 1
-    return swept
+def abandoned(now: datetime) -> QuerySet[Delivery]:
+    """Rows whose worker vanished in mid-call."""
+    rows = Delivery.objects.filter(state=DeliveryState.SENDING, lease_until__lte=now)
+    return rows.select_related("message", "channel", "part")
+
+
+def give_up(delivery: Delivery) -> None:
+    """Nobody knows whether an abandoned call arrived: a person will have to look."""
+    message = delivery.message
+    with context.system_acting(request_id=message.request_id, on_behalf_of=message.on_behalf_of):
+        gone = OutcomeUnknown("worker_lost", "The worker stopped during the call; it may have arrived.")
+        _finish(Claim(delivery, delivery.attempts), DeliveryState.UNKNOWN, gone)
 
 
 def settle(*, delivery_id: int, by: User, arrived: bool, reason: str) -> None:
     """A person says what became of an unknown delivery: it arrived, or it is to be sent again."""
     if not by.has_perm("workflows.settle_delivery"):
         raise NotPermitted(_("Your role does not include settling deliveries."))
-    if not reason.strip():
+    reason = clean_reason(reason)
+    if not reason:
         raise ReasonRequired(_("Say how you know."))
     now = timezone.now()
     state = DeliveryState.SENT if arrived else DeliveryState.QUEUED

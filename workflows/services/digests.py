@@ -5,19 +5,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from audit.recorder import record
 from workflows.curation import compose, dedupe, rank
 from workflows.curation.normalise import NormalItem
 from workflows.domain.events import Event
-from workflows.domain.states import OFFER_TAKEN
+from workflows.domain.states import OFFER_TAKEN, OfferState
 from workflows.models import Digest, DigestEntry, Item, Run, Workflow
 from workflows.models.workflow import DigestKind
 
-# Older items are no news; more candidates than this are never ranked in one run.
-_UPDATE_HORIZON = timedelta(days=3)
+# More candidates than this are never ranked in one run.
 _MAX_CANDIDATES = 2000
 
 
@@ -46,24 +46,21 @@ def curate(run: Run) -> Digest | None:
 
 def _candidates(run: Run, now: datetime) -> list[rank.Candidate]:
     items = Item.objects.filter(source__workflows=run.workflow, source__enabled=True).select_related("source")
+    # The same story from another source is no news either.
+    offers = DigestEntry.objects.filter(item__story_hash=OuterRef("story_hash"), workflow=run.workflow)
     if run.digest_kind == DigestKind.SUMMARY:
-        items = items.filter(first_seen_at__gte=_local_midnight(run.workflow, now))
+        midnight = _local_midnight(run.workflow, run.due_at)
+        items = items.filter(~Exists(offers.filter(state=OfferState.DISMISSED)), first_seen_at__gte=midnight)
     else:
-        offered = DigestEntry.objects.filter(
-            item__story_hash=OuterRef("story_hash"),  # the same story from another source is no news either
-            workflow=run.workflow,
-            kind=DigestKind.UPDATE,
-            state__in=sorted(OFFER_TAKEN),
-        )
-        items = items.filter(~Exists(offered), first_seen_at__gte=now - _UPDATE_HORIZON)
+        items = items.filter(~Exists(offers.filter(kind=DigestKind.UPDATE, state__in=sorted(OFFER_TAKEN))))
     if run.workflow.max_age_days is not None:
         oldest = now - timedelta(days=run.workflow.max_age_days)
-        items = items.filter(Q(published_at__isnull=True) | Q(published_at__gte=oldest))
+        items = items.annotate(dated_at=Coalesce("published_at", "first_seen_at")).filter(dated_at__gte=oldest)
     return [_candidate(item) for item in items.order_by("-id")[:_MAX_CANDIDATES]]
 
 
-def _local_midnight(workflow: Workflow, now: datetime) -> datetime:
-    return now.astimezone(workflow.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+def _local_midnight(workflow: Workflow, due_at: datetime) -> datetime:
+    return due_at.astimezone(workflow.zone).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _candidate(item: Item) -> rank.Candidate:

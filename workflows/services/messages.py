@@ -1,5 +1,6 @@
 """Messages from draft to release: one gate for every send."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -12,14 +13,15 @@ from django.utils.translation import gettext as _
 from audit import context
 from audit.recorder import record
 from compliance_bot.guardrails import policy
+from compliance_bot.guardrails.secrets import SecretError
 from workflows import actions, channels
 from workflows.actions.mass_send import ChannelFacts, MassSend
 from workflows.curation import compose
 from workflows.domain.audience import Recipient, mass_send_reasons, people
-from workflows.domain.canonical import digest as digest_of
 from workflows.domain.content import Content, Part
 from workflows.domain.errors import Invalid, NotPermitted, StaleContent, WrongState
 from workflows.domain.events import Event
+from workflows.domain.reasons import clean_reason
 from workflows.domain.states import (
     MESSAGE_TRANSITIONS,
     DeliveryState,
@@ -28,12 +30,15 @@ from workflows.domain.states import (
     allowed_from,
 )
 from workflows.models import Channel, Delivery, Digest, DigestEntry, Message, MessagePart
-from workflows.services import approvals
+from workflows.registry import UnknownKind
+from workflows.services import approvals, secrets
 from workflows.services.queue import enqueue
 
 ACTION = "mass_send"
-# A worker that was asked to dispatch has this long to begin before another is asked.
-HINT_LASTS = timedelta(seconds=30)
+# What a person writes of a message; services own the rest of the row.
+WRITTEN = ("subject", "body", "audience", "reason", "send_at")
+# A worker that was asked to dispatch has this long before another is asked: longer than a queue task may live.
+HINT_LASTS = timedelta(seconds=75)
 
 
 def from_digest(digest: Digest) -> Message:
@@ -65,8 +70,9 @@ def write(*, message: Message, by: User) -> None:
             if current.state != MessageState.DRAFT:
                 raise WrongState(_("This message was submitted meanwhile; withdraw it to edit it."))
         message.author = by
-        message.save()
-        facts = {"subject": message.subject, "audience": message.audience.name}
+        message.save(update_fields=None if message.pk is None else [*WRITTEN, "author"])
+        body = hashlib.sha256(message.body.encode()).hexdigest()
+        facts = {"subject": message.subject, "audience": message.audience.name, "body_sha256": body}
         record(Event.MESSAGE_WRITTEN, target=message, why=message.reason, facts=facts)
 
 
@@ -82,10 +88,10 @@ def submit(*, message_id: int, by: User) -> Message:
         return _put_before_gate(message_id, by)
 
 
-def submit_digest(message: Message) -> Message:
-    """The same for a run's message: the system submits it on behalf of the workflow's owner."""
+def submit_digest(message: Message, *, requested_by: User) -> Message:
+    """The same for a run's message: the system submits it for the workflow's owner, or for who started the run."""
     with transaction.atomic():
-        return _put_before_gate(message.pk, message.author)
+        return _put_before_gate(message.pk, requested_by)
 
 
 def _put_before_gate(message_id: int, requested_by: User) -> Message:
@@ -150,9 +156,8 @@ def describe(message: Message) -> MassSend:
     facts = []
     parts: dict[str, tuple[Part, ...]] = {}
     for channel in used.order_by("pk"):
-        _require_usable(channel)
         facts.append(
-            ChannelFacts(id=channel.pk, name=channel.name, kind=channel.kind, fingerprint=fingerprint_of(channel))
+            ChannelFacts(id=channel.pk, name=channel.name, kind=channel.kind, fingerprint=_require_usable(channel))
         )
         if channel.kind not in parts:
             parts[channel.kind] = channels.registry.get(channel.kind).render(content)
@@ -174,29 +179,23 @@ def content_of(message: Message) -> Content:
     return Content(title=message.subject, blocks=tuple(block for block in blocks if block))
 
 
-def _require_usable(channel: Channel) -> None:
+def _require_usable(channel: Channel) -> str:
+    """The channel's fingerprint. Raises Invalid where it could not deliver: better now than at night in a worker."""
     if not channel.enabled:
         raise Invalid(_("The channel “%(name)s” is switched off.") % {"name": channel}, field="audience")
-    have = {
-        use.field
-        for use in channel.secrets.select_related("secret")
-        if use.secret.rotated_at or use.secret.store != "local"
-    }
-    missing = [field for field in channels.registry.get(channel.kind).secret_fields if field not in have]
-    if missing:
-        raise Invalid(
-            _("The channel “%(name)s” has no secret for %(fields)s.") % {"name": channel, "fields": ", ".join(missing)},
-            field="audience",
-        )
-
-
-def fingerprint_of(channel: Channel) -> str:
-    """Changes whenever a channel could lead elsewhere: a robot's key decides which group reads it."""
-    secrets = {
-        use.field: [use.secret.name, use.secret.store, use.secret.rotated_at and use.secret.rotated_at.isoformat()]
-        for use in channel.secrets.select_related("secret")
-    }
-    return digest_of({"kind": channel.kind, "config": channel.config, "secrets": secrets})
+    try:
+        adapter = channels.registry.get(channel.kind)
+        values = secrets.of_channel(channel)
+    except (UnknownKind, SecretError) as error:
+        raise Invalid(f"{channel}: {error}", field="audience") from error
+    if missing := [field for field in adapter.secret_fields if field not in values]:
+        named = {"name": channel, "fields": ", ".join(missing)}
+        raise Invalid(_("The channel “%(name)s” has no secret for %(fields)s.") % named, field="audience")
+    config = adapter.config_form(data=channel.config)
+    if not config.is_valid():
+        named = {"name": channel, "fields": ", ".join(config.errors)}
+        raise Invalid(_("The channel “%(name)s” is not configured: %(fields)s.") % named, field="audience")
+    return secrets.fingerprint(channel, values)
 
 
 def release(message: Message, plain: MassSend) -> None:
@@ -244,6 +243,27 @@ def cancel(message: Message, why: str, entries: OfferState) -> None:
     _move(message, MessageState.CANCELLED, finished_at=timezone.now())
     settle_entries(message, entries)
     record(Event.MESSAGE_CANCELLED, target=message, why=why)
+
+
+def discard(*, message_id: int, by: User, reason: str) -> None:
+    """A person throws a draft away; a digest's items are free to be offered again."""
+    if not by.has_perm("workflows.submit_message"):
+        raise NotPermitted(_("Your role does not include sending messages."))
+    with transaction.atomic(), context.acting(by):
+        message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
+        if message.state != MessageState.DRAFT:
+            raise WrongState(_("Only a draft can be thrown away."))
+        cancel(message, clean_reason(reason), OfferState.RELEASED)
+
+
+def abandon(digest: Digest, why: str) -> None:
+    """A run could not put its digest before the gate: its items must not be held by a message that never was."""
+    with transaction.atomic():
+        message = Message.objects.filter(digest=digest).first()
+        if message is None:
+            DigestEntry.objects.filter(digest=digest, state=OfferState.OFFERED).update(state=OfferState.RELEASED)
+        elif message.state == MessageState.DRAFT:
+            cancel(message, why, OfferState.RELEASED)
 
 
 def settle_entries(message: Message, state: OfferState) -> None:

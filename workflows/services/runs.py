@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
@@ -14,7 +14,7 @@ from audit.recorder import Outcome, record
 from workflows.domain.errors import NotPermitted, WorkflowError, WrongState
 from workflows.domain.events import Event
 from workflows.domain.states import RUN_ACTIVE, MessageState, RunState
-from workflows.models import Cadence, Run, Workflow
+from workflows.models import Cadence, Digest, Run, Workflow
 from workflows.services import collecting, digests, messages
 from workflows.services.queue import enqueue
 
@@ -35,6 +35,7 @@ def start_due(cadence_id: int, now: datetime) -> Run | None:
         cadence = (
             Cadence.objects.select_related("workflow").select_for_update(of=("self",), no_key=True).get(pk=cadence_id)
         )
+        Workflow.objects.select_for_update(no_key=True).get(pk=cadence.workflow_id)  # against a run started by hand
         due_at = cadence.next_run_at
         if due_at is None or due_at > now:
             return None
@@ -44,6 +45,8 @@ def start_due(cadence_id: int, now: datetime) -> Run | None:
             return None
         # Everything up to now is over: never two instants at once, never a replay.
         Cadence.objects.filter(pk=cadence.pk).update(next_run_at=cadence.rule.next_after(now))
+        if Run.objects.filter(run_key=_run_key(cadence.workflow, cadence, due_at)).exists():
+            return None  # another clock, or a clock that was set back: this instant has had its run
         if not late:
             return _queue(cadence.workflow, cadence, due_at, cadence.digest_kind, started_by=None)
         why = _("another run was still active") if busy else _("nothing was running to carry it out")
@@ -72,19 +75,23 @@ def _queue(workflow: Workflow, cadence: Cadence | None, due_at: datetime, kind: 
         kind,
         state=RunState.QUEUED,
         started_by=started_by,
-        lease_until=due_at + LEASE,
+        lease_until=timezone.now() + LEASE,
     )
     record(Event.RUN_QUEUED, target=run)
     enqueue("workflows.tasks.execute_run", run.pk)
     return run
 
 
-def _create(workflow: Workflow, cadence: Cadence | None, due_at: datetime, kind: str, **fields: Any) -> Run:
+def _run_key(workflow: Workflow, cadence: Cadence | None, due_at: datetime) -> str:
     rhythm = str(cadence.pk) if cadence else f"by-hand-{workflow.pk}"
+    return f"{rhythm}@{due_at.isoformat()}"
+
+
+def _create(workflow: Workflow, cadence: Cadence | None, due_at: datetime, kind: str, **fields: Any) -> Run:
     return Run.objects.create(
         workflow=workflow,
         cadence=cadence,
-        run_key=f"{rhythm}@{due_at.isoformat()}",
+        run_key=_run_key(workflow, cadence, due_at),
         digest_kind=kind,
         due_at=due_at,
         request_id=context.current().request_id,
@@ -111,24 +118,26 @@ def execute(run_id: int) -> None:
 def _carry_out(run: Run) -> None:
     collected = collecting.collect(list(run.workflow.sources.filter(enabled=True)))
     notes = [result.note for result in collected]
-    try:
-        outcome = _curate_and_submit(run)
-    except WorkflowError as error:
-        _finish(run, RunState.FAILED, str(error), notes)
+    digest = digests.curate(run)
+    if digest is None:
+        if collected and not any(result.ok for result in collected):
+            _finish(run, RunState.FAILED, _("No source could be read."), notes)
+        else:
+            _finish(run, RunState.SUCCEEDED, _("Nothing new."), notes)
         return
-    if collected and not any(result.ok for result in collected):
-        _finish(run, RunState.FAILED, _("No source could be read."), notes)
+    try:
+        outcome = _submit(run, digest)
+    except WorkflowError as error:
+        messages.abandon(digest, str(error))
+        _finish(run, RunState.FAILED, str(error), notes)
     else:
         _finish(run, RunState.SUCCEEDED, outcome, notes)
 
 
-def _curate_and_submit(run: Run) -> str:
-    digest = digests.curate(run)
-    if digest is None:
-        return _("Nothing new.")
+def _submit(run: Run, digest: Digest) -> str:
     message = messages.from_digest(digest)
-    if message.state == MessageState.DRAFT:
-        message = messages.submit_digest(message)
+    if message.state == MessageState.DRAFT and not message.gate:  # a draft with a gate was submitted and withdrawn
+        message = messages.submit_digest(message, requested_by=run.started_by or run.workflow.owner)
     return _("%(count)d entries; %(gate)s") % {"count": len(digest.content["entries"]), "gate": message.gate}
 
 
@@ -143,22 +152,24 @@ def _finish(run: Run, state: RunState, outcome: str, notes: list[str]) -> None:
             record(event, target=run, outcome=result, why=outcome, facts={"notes": notes})
 
 
-def sweep(now: datetime) -> int:
-    """Runs whose hint was lost or whose worker vanished are handed out again, a bounded number of times."""
-    swept = 0
-    for run in Run.objects.filter(state__in=sorted(RUN_ACTIVE), lease_until__lte=now)[:100]:
-        with transaction.atomic(), context.system_acting(request_id=run.request_id):
-            if run.attempts >= MAX_ATTEMPTS:
-                _give_up(run, now)
-                continue
-            again = Run.objects.filter(pk=run.pk, lease_until=run.lease_until).update(
-                state=RunState.QUEUED, lease_until=now + LEASE
-            )
-            if again:
-                record(Event.RUN_QUEUED, target=run, why=_("its worker had stopped"))
-                enqueue("workflows.tasks.execute_run", run.pk)
-                swept += 1
-    return swept
+def abandoned(now: datetime) -> QuerySet[Run]:
+    """Runs whose hint was lost or whose worker vanished."""
+    return Run.objects.filter(state__in=sorted(RUN_ACTIVE), lease_until__lte=now).select_related("workflow__owner")
+
+
+def hand_out_again(run: Run, now: datetime) -> None:
+    """A bounded number of times, as far as workers began with it."""
+    owner = run.workflow.owner.get_username()
+    with transaction.atomic(), context.system_acting(request_id=run.request_id, on_behalf_of=owner):
+        if run.attempts >= MAX_ATTEMPTS:
+            _give_up(run, now)
+            return
+        again = Run.objects.filter(pk=run.pk, lease_until=run.lease_until).update(
+            state=RunState.QUEUED, lease_until=now + LEASE
+        )
+        if again:
+            record(Event.RUN_QUEUED, target=run, why=_("no worker had finished it"))
+            enqueue("workflows.tasks.execute_run", run.pk)
 
 
 def _give_up(run: Run, now: datetime) -> None:

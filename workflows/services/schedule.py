@@ -11,6 +11,7 @@ from audit import context
 from audit.recorder import record
 from workflows.domain.errors import Invalid, NotPermitted
 from workflows.domain.events import Event
+from workflows.domain.reasons import clean_reason
 from workflows.domain.states import WorkflowState
 from workflows.models import Cadence, Workflow
 
@@ -26,7 +27,7 @@ def activate(*, workflow: Workflow, by: User, reason: str) -> None:
         Workflow.objects.filter(pk=workflow.pk).update(state=WorkflowState.ACTIVE)
         workflow.state = WorkflowState.ACTIVE
         plan(workflow)
-        record(Event.WORKFLOW_ACTIVATED, target=workflow, why=reason)
+        record(Event.WORKFLOW_ACTIVATED, target=workflow, why=clean_reason(reason))
 
 
 def pause(*, workflow: Workflow, by: User, reason: str) -> None:
@@ -35,15 +36,20 @@ def pause(*, workflow: Workflow, by: User, reason: str) -> None:
         Workflow.objects.filter(pk=workflow.pk).update(state=WorkflowState.PAUSED)
         workflow.state = WorkflowState.PAUSED
         plan(workflow)
-        record(Event.WORKFLOW_PAUSED, target=workflow, why=reason)
+        record(Event.WORKFLOW_PAUSED, target=workflow, why=clean_reason(reason))
 
 
 def plan(workflow: Workflow) -> None:
-    """Set the due rows anew: after activation, a pause, or an edit of the cadences or the time zone."""
+    """Set the due rows anew: after activation, a pause, or an edit of the cadences or the time zone.
+
+    An instant that is due already is left to the clock, which carries it out or tells that it was missed.
+    """
     now = timezone.now()
     for cadence in workflow.cadences.all():
         cadence.workflow = workflow
         runs = workflow.state == WorkflowState.ACTIVE and cadence.enabled
+        if runs and cadence.next_run_at is not None and cadence.next_run_at <= now:
+            continue
         Cadence.objects.filter(pk=cadence.pk).update(next_run_at=cadence.rule.next_after(now) if runs else None)
 
 
