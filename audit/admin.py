@@ -1,21 +1,38 @@
-"""The trail's page: look, filter, open the story of one request. Nothing here writes."""
+"""The trail's pages: look, filter, open the story of one request, export, verify. Events are never edited here."""
 
 import json
 import uuid
 from typing import Any
 
+from django import forms
 from django.contrib import admin
-from django.db import models
-from django.http import HttpRequest
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied
+from django.db import connection, models
+from django.http import HttpRequest, HttpResponseRedirect, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from audit import vocabulary
+from audit import sealing, triggers, vocabulary
+from audit.export import BOM, Export, stream
 from audit.models import AuditEvent
+from audit.verification import Problem, Tally, verify_and_record
 from compliance_bot.guardrails.paging import BoundedPaginator, CalmList
 
 _KINDS = {"system": _("the system"), "anonymous": _("somebody not signed in")}
+
+
+class ExportForm(forms.Form):
+    reason = forms.CharField(
+        label=_("Reason"), max_length=500, help_text=_("Why it is exported; the trail keeps it with the file's digest.")
+    )
+    form = forms.ChoiceField(label=_("Format"), choices=[("csv", "CSV"), ("jsonl", "JSON Lines")])
+    excel = forms.BooleanField(label=_("For Excel (byte order mark)"), required=False, initial=True)
 
 
 class WhatFilter(admin.SimpleListFilter):
@@ -52,6 +69,65 @@ class AuditEventAdmin(CalmList, admin.ModelAdmin[AuditEvent]):
         "event_id",
         "facts_shown",
     )
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("export/", view(self.export), name="audit_export"),
+            path("health/", view(self.health), name="audit_health"),
+            *super().get_urls(),
+        ]
+
+    def export(self, request: HttpRequest) -> HttpResponseBase:
+        """GET asks why, POST streams the events that the list's filters in the address choose."""
+        if not request.user.has_perm("audit.export_auditevent"):
+            raise PermissionDenied
+        form = ExportForm(request.POST or None)
+        try:
+            events = self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(f"{reverse('admin:audit_auditevent_changelist')}?e=1")
+        if not form.is_valid():
+            bounded = self.get_paginator(request, events, self.list_per_page).count
+            return self._page(request, "admin/audit/export.html", title=_("Export"), form=form, count=bounded)
+        chosen = form.cleaned_data
+        export = Export(
+            form=chosen["form"],
+            query=request.GET.urlencode() or "everything",
+            reason=chosen["reason"],
+            bom=BOM if chosen["excel"] and chosen["form"] == "csv" else "",
+        )
+        kind = "text/csv; charset=utf-8" if export.form == "csv" else "application/jsonl"
+        name = f"audit-{timezone.now():%Y%m%dT%H%M%SZ}.{export.form}"
+        response = StreamingHttpResponse(stream(events, export), content_type=kind)
+        response["Content-Disposition"] = f'attachment; filename="{name}"'
+        return response
+
+    def health(self, request: HttpRequest) -> HttpResponseBase:
+        """Whether the trail is whole; POST verifies it now."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        problems: list[Problem] | None = None
+        tally = Tally()
+        if request.method == "POST":
+            problems = verify_and_record(tally)
+        seal, late = sealing.status(timezone.now())
+        facts = {"seal": seal, "late": late, "missing": sorted(triggers.GUARDS.missing(connection))}
+        last = AuditEvent.objects.filter(what=vocabulary.TrailEvent.VERIFIED).first()
+        return self._page(
+            request,
+            "admin/audit/health.html",
+            title=_("Trail health"),
+            problems=problems,
+            tally=tally,
+            last=last,
+            **facts,
+        )
+
+    def _page(self, request: HttpRequest, template: str, **facts: Any) -> TemplateResponse:
+        return TemplateResponse(
+            request, template, {**self.admin_site.each_context(request), "opts": self.opts, **facts}
+        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: models.QuerySet[AuditEvent], search_term: str

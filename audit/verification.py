@@ -6,17 +6,22 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Exists, OuterRef
+from django.utils import timezone
 
 from audit import keys, merkle
 from audit.canonical import SCHEMA_VERSION, row_hash, row_mac
 from audit.models import AuditEvent, AuditLeaf, AuditSeal
+from audit.recorder import Outcome, record
 from audit.sealing import NO_HASH, statement
+from audit.vocabulary import TrailEvent
 
 _SEALS_AT_ONCE = 200
 # A seal is at most this far behind; an event that waits longer was put in behind the sealer's back, or it stands still.
@@ -58,6 +63,15 @@ def verify(now: datetime, tally: Tally) -> Iterator[Problem]:
             previous = bytes(seal.seal_hash)
     yield from _check_unsealed(now, tally)
     yield from _check_checkpoints()
+
+
+def verify_and_record(tally: Tally, most: int = 100) -> list[Problem]:
+    """Verify, and put on the trail that it was done and what came of it. At most ``most`` problems."""
+    problems = list(islice(verify(timezone.now(), tally), most))
+    facts = {"events": tally.events, "seals": tally.seals, "problems": [f"{p.where}: {p.what}" for p in problems[:10]]}
+    with transaction.atomic():
+        record(TrailEvent.VERIFIED, outcome=Outcome.FAILURE if problems else Outcome.SUCCESS, facts=facts)
+    return problems
 
 
 def _batches() -> Iterator[list[AuditSeal]]:

@@ -27,6 +27,14 @@ class ObjectEvent(TextChoices):
     DELETED = "object.deleted", _("Deleted")
 
 
+class TrailEvent(TextChoices):
+    """What is done with the trail itself."""
+
+    VERIFIED = "trail.verified", _("Trail verified")
+    EXPORT_STARTED = "trail.export_started", _("Export started")
+    EXPORT_FINISHED = "trail.export_finished", _("Export finished")
+
+
 def declare(events: type[TextChoices], *, urgent: Collection[str] = ()) -> None:
     """Make the names of ``events`` known, with their labels for people. ``urgent`` ones are sealed at once."""
     _labels.update(zip(events.values, events.labels, strict=True))
@@ -51,3 +59,4 @@ def choices() -> list[tuple[str, str]]:
 
 declare(AccessEvent)
 declare(ObjectEvent)
+declare(TrailEvent)

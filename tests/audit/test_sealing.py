@@ -199,9 +199,8 @@ class TestATamperedTrailIsFoundOut:
 def test_the_command_says_what_it_looked_at() -> None:
     events(3)
     seal_all()
-    said = StringIO()
+    said, count = StringIO(), AuditEvent.objects.count()
     call_command("verify_audit", stdout=said)
-    count = AuditEvent.objects.count()
     assert said.getvalue() == f"The audit trail is intact: {count} events, 1 seals.\n"
 
 

@@ -73,6 +73,9 @@ PAGES = {
     "deliveries": "/admin/workflows/delivery/",
     "trail": "/admin/audit/auditevent/",
     "event": "/admin/audit/auditevent/1/change/",
+    "export": "/admin/audit/auditevent/export/",
+    "health": "/admin/audit/auditevent/health/",
+    "queue-state": "/admin/workflows/run/queue/",
     "users": "/admin/auth/user/",
     "write": "/admin/workflows/message/add/",
 }

@@ -1,5 +1,6 @@
 """The whole product in one command: prepare, start every process, keep them running, stop them in order."""
 
+import io
 import os
 import secrets
 import socket
@@ -49,7 +50,7 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0)
         call_command("createcachetable", verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
-        call_command("check", databases=["default"])
+        call_command("check", databases=["default"], stdout=io.StringIO())  # it stops the start, or has nothing to say
         with transaction.atomic():
             record(Event.POLICY_LOADED, facts={"sha256": digest({"policy": repr(policy.current())})})
         if not User.objects.exists():
