@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import PermissionDenied
 from django.db import connection, models
 from django.http import HttpRequest, HttpResponseRedirect, StreamingHttpResponse
@@ -29,7 +30,10 @@ _KINDS = {"system": _("the system"), "anonymous": _("somebody not signed in")}
 
 class ExportForm(forms.Form):
     reason = forms.CharField(
-        label=_("Reason"), max_length=500, help_text=_("Why it is exported; the trail keeps it with the file's digest.")
+        label=_("Reason"),
+        max_length=500,
+        widget=AdminTextInputWidget(attrs={"class": "vLargeTextField"}),
+        help_text=_("Why it is exported; the trail keeps it with the file's digest."),
     )
     form = forms.ChoiceField(label=_("Format"), choices=[("csv", "CSV"), ("jsonl", "JSON Lines")])
     excel = forms.BooleanField(label=_("For Excel (byte order mark)"), required=False, initial=True)

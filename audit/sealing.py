@@ -24,7 +24,7 @@ BATCH = 1000
 # An event that is not urgent waits this long for company, so that a quiet hour does not make a seal a second.
 PATIENCE = timedelta(seconds=30)
 # How far below the newest sealed event a late commit may come to light at once; older ones are found by ``sweep``.
-_LOOK_BACK = 10_000
+_LOOK_BACK = 2_000
 NO_HASH = bytes(32)
 
 

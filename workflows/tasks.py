@@ -3,7 +3,9 @@
 import uuid
 from contextlib import AbstractContextManager
 
-from audit import context
+from django.utils import timezone
+
+from audit import context, sealing
 from workflows.services import clock, delivery, runs
 
 
@@ -20,6 +22,11 @@ def dispatch(message_id: int, cause: dict[str, str]) -> None:
 def tick() -> None:
     """The queue's own schedule calls this each minute, in case the clock process is not there."""
     clock.tick()
+
+
+def nightly() -> None:
+    """The slow, complete looks."""
+    sealing.sweep(timezone.now())
 
 
 def _under(cause: dict[str, str]) -> AbstractContextManager[context.Cause]:
