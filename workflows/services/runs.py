@@ -30,12 +30,12 @@ def start_due(cadence_id: int, now: datetime) -> Run | None:
 
     Missed instants are not replayed: they leave one visible ``missed`` row and the rhythm goes on.
     """
-    owner = Cadence.objects.values_list("workflow__owner__username", flat=True).get(pk=cadence_id)
-    with transaction.atomic(), context.system_acting(on_behalf_of=owner):
-        cadence = (
-            Cadence.objects.select_related("workflow").select_for_update(of=("self",), no_key=True).get(pk=cadence_id)
-        )
-        Workflow.objects.select_for_update(no_key=True).get(pk=cadence.workflow_id)  # against a run started by hand
+    workflow = Workflow.objects.select_related("owner").get(cadences=cadence_id)
+    with transaction.atomic(), context.system_acting(on_behalf_of=workflow.owner.get_username()):
+        # The workflow first, then its cadence: as runs by hand, activation and edits take them.
+        Workflow.objects.select_for_update(no_key=True).get(pk=workflow.pk)
+        cadence = Cadence.objects.select_for_update(no_key=True).get(pk=cadence_id)
+        cadence.workflow = workflow
         due_at = cadence.next_run_at
         if due_at is None or due_at > now:
             return None
