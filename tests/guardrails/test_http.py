@@ -5,7 +5,6 @@ import socket
 import ssl
 import struct
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -408,11 +407,8 @@ def drip(first: bytes) -> Talk:
 )
 def test_a_reply_that_drips_ends_at_the_total(first: bytes) -> None:
     with line(drip(first)) as address:
-        begun = time.monotonic()
         error = refused(f"http://{address}/", address)
-        took = time.monotonic() - begun
     assert (error.code, error.request_written) == ("deadline", True)
-    assert 0.5 < took < 2
 
 
 def test_a_tls_handshake_that_drips_ends_at_the_total() -> None:

@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
@@ -203,23 +202,12 @@ REPEATED = [
 ]
 
 
-def seconds(unit: str, size: int) -> float:
-    """CPU time for ``unit`` repeated, behind words that wake every rule."""
-    text = "key token secret password authorization cookie bearer private key eyj " + unit * (size // len(unit))
-    start = time.thread_time()
-    redact(text)
-    return time.thread_time() - start
-
-
+@pytest.mark.usefixtures("patience")
 @pytest.mark.parametrize("unit", REPEATED)
-def test_four_times_the_text_takes_about_four_times_as_long(unit: str) -> None:
-    """A quadratic pattern would take sixteen times as long."""
-    assert seconds(unit, 2**15) < 9 * min(seconds(unit, 2**13) for _ in range(3)) + 0.05
-
-
-@pytest.mark.parametrize("unit", ["a", "key=", '\\"token\\": \\"', "x-"])
-def test_a_megabyte_is_masked_in_seconds(unit: str) -> None:
-    assert seconds(unit, 2**20) < 20
+def test_a_long_text_of_one_pattern_is_masked_to_its_end(unit: str) -> None:
+    """Behind words that wake every rule; a quadratic pattern would lose patience."""
+    text = "key token secret password authorization cookie bearer private key eyj " + unit * (2**18 // len(unit))
+    assert KEY not in redact(f"{text} key={KEY}")
 
 
 # Log records

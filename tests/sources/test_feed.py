@@ -1,7 +1,6 @@
 import contextlib
 import datetime
 import json
-import time
 from collections.abc import Callable, Iterator
 from email.utils import format_datetime
 
@@ -308,14 +307,12 @@ def test_entities_do_not_multiply_and_read_no_files(before: str, read: Read) -> 
     assert fetched.notes[0] == "the feed declares entities of its own; the declarations were ignored"
 
 
+@pytest.mark.usefixtures("patience")
 @pytest.mark.parametrize("start", ["<!--", "<?x ", "<![CDATA[", "<!DOCTYPE ["])
 @pytest.mark.parametrize("before", ["", "<rss><channel><item><title>a</title>"])
 def test_what_never_ends_is_given_up_in_time(before: str, start: str, read: Read) -> None:
-    """In quadratic time this many take minutes."""
-    begun = time.process_time()
     with contextlib.suppress(SourceError):
-        read(before + start * 100_000)
-    assert time.process_time() - begun < 10
+        assert len(read(before + start * 100_000).items) <= 1
 
 
 # JSON Feed
