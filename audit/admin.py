@@ -141,6 +141,12 @@ class AuditEventAdmin(CalmList, admin.ModelAdmin[AuditEvent]):
         except ValueError:
             return super().get_search_results(request, queryset, search_term)
 
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponseRedirect:
+        """What belongs to an event is the rest of its request's story."""
+        event = self.get_object(request, object_id)
+        story = f"?q={event.request_id}" if event else ""
+        return HttpResponseRedirect(f"{reverse('admin:audit_auditevent_changelist')}{story}")
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

@@ -156,3 +156,19 @@ class TestWhoManagesAccountsCannotBecomeTheSecondPerson:
     def test_nobody_is_deleted(self) -> None:
         url = reverse("admin:auth_user_delete", args=[people.alice().pk])
         assert browser(people.sam()).post(url, {"post": "yes"}).status_code == 403
+
+
+def test_the_history_of_an_object_is_its_part_of_the_trail(alice: User) -> None:
+    request = pending(alice)
+    pending_message = Message.objects.get(pk=request.subject_id)
+    url = reverse("admin:workflows_message_history", args=[pending_message.pk])
+    html = browser(people.olivia()).get(url, follow=True).content.decode()
+    assert "Message submitted" in html
+    assert "Approval requested" not in html.split('id="result_list"')[1]
+
+
+def test_who_may_not_read_the_trail_is_offered_no_history(alice: User) -> None:
+    draft = world.message(alice, world.audience(world.robot(alice)))
+    url = reverse("admin:workflows_message_change", args=[draft.pk])
+    assert "historylink" not in browser(alice).get(url).content.decode()
+    assert "historylink" in browser(people.olivia()).get(url).content.decode()
