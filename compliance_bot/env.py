@@ -1,18 +1,14 @@
 """Loud typed readers of the environment: a wrong value stops the start and names its variable."""
 
 import contextlib
-import ipaddress
 import os
 import secrets
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
 _env = environ.Env()
-T = TypeVar("T")
 
 
 def text(name: str, default: str) -> str:
@@ -59,16 +55,16 @@ def flag(name: str, *, default: bool) -> bool:
 
 
 def number(name: str, default: int) -> int:
-    return _parsed(name, str(default), int, "a whole number")
+    value = text(name, str(default))
+    try:
+        return int(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {value!r} is not a whole number") from error
 
 
 def words(name: str, default: str = "") -> list[str]:
     """A comma-separated list; empty entries are dropped."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
-
-
-def networks(name: str, default: str = "") -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    return [_convert(name, word, ipaddress.ip_network, "a network such as 10.0.0.0/8") for word in words(name, default)]
 
 
 def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
@@ -83,14 +79,3 @@ def database(url: str) -> dict[str, object]:
     if not url.startswith(("postgres://", "postgresql://")):
         raise ImproperlyConfigured("DATABASE_URL: not a database address (postgres://user:password@host:5432/name)")
     return dict(environ.Env.db_url_config(url))
-
-
-def _parsed(name: str, default: str, convert: Callable[[str], T], wanted: str) -> T:
-    return _convert(name, text(name, default), convert, wanted)
-
-
-def _convert(name: str, value: str, convert: Callable[[str], T], wanted: str) -> T:
-    try:
-        return convert(value)
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{name}: {value!r} is not {wanted}") from error

@@ -15,7 +15,7 @@ from compliance_bot.sandbox import Sandbox
 from tests import people, world
 from tests.services.test_runs import MONDAY_NINE
 from workflows import roles, triggers
-from workflows.domain.errors import Expired, Invalid, StaleContent
+from workflows.domain.errors import Expired, Invalid, NotPermitted, StaleContent
 from workflows.domain.states import MessageState, OfferState, RunState, Verdict
 from workflows.models import (
     ApprovalRequest,
@@ -261,3 +261,20 @@ def test_a_late_decision_lets_time_expire_the_request_not_the_officer(alice: Use
     with time_machine.travel(request.expires_at, tick=False), pytest.raises(Expired):
         approvals.decide(approval_id=request.pk, verdict=Verdict.APPROVE, by=people.olivia(), reason="")
     assert AuditEvent.objects.get(what="approval.expired").who_label == "system"
+
+
+def test_a_channel_whose_adapter_is_gone_certainly_sent_nothing(wecom: Sandbox, alice: User) -> None:
+    message = released(alice, wecom.url)
+    Channel.objects.update(kind="telepathy")
+    delivery.dispatch(message.pk)
+    assert Delivery.objects.get().state == "failed"
+    assert Channel.objects.get().broken_at is not None
+
+
+def test_a_draft_has_one_author_so_nobody_hides_behind_a_later_editor(alice: User) -> None:
+    draft = world.message(alice, world.audience(world.robot(alice)))
+    draft.body = "Words of a second person"
+    with pytest.raises(NotPermitted, match="Only its author edits a message"):
+        messages.write(message=draft, by=people.person("both", roles.AUTHOR, roles.OFFICER))
+    stored = Message.objects.get()
+    assert (stored.author, stored.body) == (alice, "Please read.")

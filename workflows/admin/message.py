@@ -71,8 +71,9 @@ class MessageAdmin(HouseAdmin[Message]):
         return (*self.readonly_fields, *fixed)
 
     def has_change_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
-        """What waits or has left is not edited: withdraw it first."""
-        return super().has_change_permission(request, obj) and (obj is None or obj.state == MessageState.DRAFT)
+        """What waits or has left is not edited: withdraw it first. A draft is its author's alone."""
+        editable = obj is None or (obj.state == MessageState.DRAFT and obj.author_id == request.user.pk)
+        return super().has_change_permission(request, obj) and editable
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view

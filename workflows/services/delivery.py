@@ -38,6 +38,7 @@ from workflows.domain.states import (
     allowed_from,
 )
 from workflows.models import ApprovalRequest, Channel, Delivery, DeliveryAttempt, Message
+from workflows.registry import UnknownKind
 from workflows.services import messages, outbound, secrets
 from workflows.services.pacing import Lane, take_slot
 
@@ -162,14 +163,14 @@ def _send(claim: Claim, http: GuardedSession) -> None:
 
 def _call(delivery: Delivery, channel: Channel, http: GuardedSession) -> Receipt:
     try:
+        adapter = channels.registry.get(channel.kind)
         values = secrets.of_channel(channel)
-    except SecretError as error:
-        raise Rejected("secret", str(error), channel_broken=True) from error
+    except (UnknownKind, SecretError) as error:
+        raise Rejected("unusable", str(error), channel_broken=True) from error
     # Bound to the very values that are used: between release and now the channel may have been led elsewhere.
     if secrets.fingerprint(channel, values) != delivery.channel_fingerprint:
         raise Rejected("channel_changed", "The channel was changed after the release: it may lead to other people.")
     part = Part(number=delivery.part.number, of=delivery.part.of, text=delivery.part.text)
-    adapter = channels.registry.get(channel.kind)
     return adapter.deliver(part, address=delivery.address, config=channel.config, secrets=values, http=http)
 
 

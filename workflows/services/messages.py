@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
@@ -63,14 +64,20 @@ def from_digest(digest: Digest) -> Message:
 
 
 def write(*, message: Message, by: User) -> None:
-    """Keep what a person wrote. Only a draft can be written on; whoever wrote last is its author."""
+    """Keep what a person wrote. Only a draft can be written on, and only by its author.
+
+    One message has one author: were a second person to edit it, neither would be barred from approving what the
+    other wrote.
+    """
     with transaction.atomic(), context.acting(by):
         if message.pk is not None:
             current = Message.objects.select_for_update(of=("self",)).get(pk=message.pk)
+            if current.author_id != by.pk:
+                raise NotPermitted(_("Only its author edits a message; write one of your own."))
             if current.state != MessageState.DRAFT:
                 raise WrongState(_("This message was submitted meanwhile; withdraw it to edit it."))
         message.author = by
-        message.save(update_fields=None if message.pk is None else [*WRITTEN, "author"])
+        message.save(update_fields=None if message.pk is None else WRITTEN)
         body = hashlib.sha256(message.body.encode()).hexdigest()
         facts = {"subject": message.subject, "audience": message.audience.name, "body_sha256": body}
         record(Event.MESSAGE_WRITTEN, target=message, why=message.reason, facts=facts)
@@ -127,12 +134,12 @@ def _put_before_gate(message_id: int, requested_by: User) -> Message:
     return message
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Gate:
     """Whether a message may leave by itself, in words that the message keeps."""
 
-    def __init__(self, *, open: bool, text: str) -> None:
-        self.open = open
-        self.text = text
+    open: bool
+    text: str
 
 
 def _gate(recipients: Sequence[Recipient]) -> _Gate:
