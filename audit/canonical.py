@@ -5,23 +5,18 @@ The stored text is what is hashed, so a database that reorders keys or rewrites 
 
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA_VERSION = 1
+from audit import proof
+
 _TEXT_LIMIT = 4096
 
 
 def canonical_json(value: Mapping[str, Any]) -> str:
-    """Sorted keys, no spaces, real characters. Floats are refused: their text is not stable."""
+    """The text of ``value``. Floats are refused: their text is not stable."""
     _refuse_floats(value)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def row_hash(canon: str, nonce: bytes) -> bytes:
-    """sha256 over version, nonce and text; the nonce keeps a purged row's hash from being guessed."""
-    return hashlib.sha256(b"audit.v%d\n" % SCHEMA_VERSION + nonce + canon.encode()).digest()
+    return proof.canonical(value)
 
 
 def row_mac(digest: bytes, key: bytes) -> bytes:

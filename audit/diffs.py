@@ -50,7 +50,7 @@ def to_the_trail(
         raise error  # what cannot be recorded does not happen
     if changes:
         with transaction.atomic():
-            record(_EVENT_OF[action], target=instance, facts={"changes": changes})
+            record(_EVENT_OF[action], target=instance, facts={"fields": sorted(changes)}, erasable={"changes": changes})
 
 
 def _relation_changed(
@@ -66,9 +66,10 @@ def _relation_changed(
         return
     others = model._default_manager.filter(pk__in=pk_set) if pk_set is not None else _attached(sender, instance, model)
     if names := [str(other) for other in others]:
-        changes = {model._meta.verbose_name_plural: {_OPERATION_OF[action]: names}}
+        name = str(model._meta.verbose_name_plural)
+        changes = {name: {_OPERATION_OF[action]: names}}
         with transaction.atomic():
-            record(ObjectEvent.CHANGED, target=instance, facts={"changes": changes})
+            record(ObjectEvent.CHANGED, target=instance, facts={"fields": [name]}, erasable={"changes": changes})
 
 
 def _attached(

@@ -5,11 +5,11 @@ so whoever owns the database alone cannot make a seal.
 """
 
 import base64
-import hashlib
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from audit import proof
 from compliance_bot.guardrails import secrets
 
 _NAME = "audit-seal-keys"
@@ -35,8 +35,7 @@ def public_keys() -> dict[str, Ed25519PublicKey]:
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """The first 16 hex characters of the public key's SHA-256."""
-    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+    return proof.key_id(key.public_bytes_raw())
 
 
 def pem(key: Ed25519PublicKey) -> str:

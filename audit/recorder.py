@@ -10,8 +10,8 @@ from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 
-from audit import context, vocabulary
-from audit.canonical import SCHEMA_VERSION, canonical_json, row_hash, row_mac, storable
+from audit import context, payloads, proof, search_index, vocabulary
+from audit.canonical import canonical_json, row_mac, storable
 from audit.context import uuid7
 from audit.models import AuditEvent
 from compliance_bot.guardrails.redaction import redact
@@ -30,18 +30,27 @@ def record(
     why: str = "",
     outcome: Outcome = Outcome.SUCCESS,
     facts: Mapping[str, Any] | None = None,
+    erasable: Mapping[str, Any] | None = None,
 ) -> AuditEvent:
     """Append one event under the cause in force. Call it inside the transaction that it tells of.
 
-    ``facts`` are JSON values without floats; they, ``why`` and labels are redacted and made storable.
+    ``facts`` are JSON values without floats; they, ``why`` and labels are redacted and made storable. ``erasable``
+    are facts that may hold personal data: they are encrypted, not searched, and can be erased without a trace in
+    the proof.
     """
     if not transaction.get_connection().in_atomic_block:
         raise NotInTransaction(f"{what}: recorded outside a transaction")
     if not vocabulary.is_declared(what):
         raise ValueError(f"{what!r} is not a declared audit event")
     event = _build(what, target, why, outcome)
+    payload = canonical_json(_clean_facts(erasable)) if erasable else None
+    if payload is not None:
+        event.payload_digest = proof.payload_hash(payload, bytes(event.nonce))
     _bind(event, _clean_facts(facts or {}))
     event.save(force_insert=True)
+    if payload is not None:
+        payloads.keep(event, payload)
+    search_index.add([event])
     return event
 
 
@@ -51,6 +60,7 @@ def _build(what: str, target: models.Model | None, why: str, outcome: Outcome) -
     return AuditEvent(
         event_id=uuid7(),
         at=timezone.now(),
+        retention_class=vocabulary.retention_class(what),
         who_kind=actor.kind,
         who_id=actor.id,
         who_label=storable(actor.label, 150),
@@ -64,7 +74,7 @@ def _build(what: str, target: models.Model | None, why: str, outcome: Outcome) -
         request_id=cause.request_id,
         parent_event_id=cause.parent_event_id,
         ip=cause.ip,
-        schema_v=SCHEMA_VERSION,
+        schema_v=proof.ROW_VERSION,
         nonce=os.urandom(16),
     )
 
@@ -82,9 +92,10 @@ def _bind(event: AuditEvent, facts: Mapping[str, Any]) -> None:
     fields["event_id"] = str(event.event_id)
     fields["request_id"] = str(event.request_id)
     fields["parent_event_id"] = _text(event.parent_event_id)
+    fields["payload"] = None if event.payload_digest is None else bytes(event.payload_digest).hex()
     fields["facts"] = facts
     event.canon = canonical_json(fields)
-    event.row_hash = row_hash(event.canon, bytes(event.nonce))
+    event.row_hash = proof.row_hash(event.canon, bytes(event.nonce))
     event.row_mac = row_mac(bytes(event.row_hash), settings.AUDIT_KEY.encode())
 
 

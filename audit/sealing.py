@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, Max, OuterRef, QuerySet
 
-from audit import keys, merkle, vocabulary
+from audit import keys, proof, vocabulary
 from audit.canonical import canonical_json
 from audit.models import AuditEvent, AuditLeaf, AuditSeal
 
@@ -85,13 +85,13 @@ def _seal(events: Sequence[AuditEvent] | QuerySet[AuditEvent], now: datetime) ->
         n=last.n + 1 if last else 1,
         sealed_at=now,
         size=len(hashes),
-        root=merkle.root(hashes),
+        root=proof.root(hashes),
         previous_hash=bytes(last.seal_hash) if last else NO_HASH,
         key_id=keys.key_id(key.public_key()),
         schema_v=SCHEMA_VERSION,
     )
     said = statement(seal)
-    seal.seal_hash = merkle.leaf_hash(said)
+    seal.seal_hash = proof.leaf_hash(said)
     seal.signature = key.sign(said)
     seal.save(force_insert=True)
     AuditLeaf.objects.bulk_create(

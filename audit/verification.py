@@ -16,8 +16,8 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from audit import keys, merkle
-from audit.canonical import SCHEMA_VERSION, row_hash, row_mac
+from audit import keys, proof
+from audit.canonical import row_mac
 from audit.models import AuditEvent, AuditLeaf, AuditSeal
 from audit.recorder import Outcome, record
 from audit.sealing import NO_HASH, statement
@@ -103,11 +103,11 @@ def _check_seal(
     said = statement(seal)
     if bytes(seal.previous_hash) != previous:
         yield Problem(where=where, what="does not follow the seal before it: one was taken out or put in")
-    if bytes(seal.seal_hash) != merkle.leaf_hash(said):
+    if bytes(seal.seal_hash) != proof.leaf_hash(said):
         yield Problem(where=where, what="was changed: its hash is not that of what it says")
     if [leaf.position for leaf in leaves] != list(range(seal.size)):
         yield Problem(where=where, what=f"holds {len(leaves)} leaves instead of {seal.size}")
-    elif merkle.root([bytes(leaf.row_hash) for leaf in leaves]) != bytes(seal.root):
+    elif proof.root([bytes(leaf.row_hash) for leaf in leaves]) != bytes(seal.root):
         yield Problem(where=where, what="its leaves were changed: they do not lead to its root")
     if seal.key_id not in public:
         yield Problem(where=where, what=f"is signed by the unknown key {seal.key_id}")
@@ -131,7 +131,7 @@ def _check_sealed(leaf: AuditLeaf, event: AuditEvent | None) -> Iterator[Problem
 def _check_event(event: AuditEvent) -> Iterator[Problem]:
     """The row against itself: every column against the text, the text against its hash."""
     where = f"event {event.pk}"
-    if row_hash(event.canon, bytes(event.nonce)) != bytes(event.row_hash):
+    if proof.row_hash(event.canon, bytes(event.nonce)) != bytes(event.row_hash):
         yield Problem(where=where, what="its text was changed")
         return
     if differing := _differing_columns(event):
@@ -141,11 +141,15 @@ def _check_event(event: AuditEvent) -> Iterator[Problem]:
 def _differing_columns(event: AuditEvent) -> list[str]:
     told: dict[str, Any] = json.loads(event.canon)
     told.pop("facts")
+    digest = told.pop("payload")
     shown = {name: getattr(event, name) for name in told}
     shown["at"] = event.at.astimezone(UTC).isoformat(timespec="microseconds")
     for name in ("event_id", "request_id", "parent_event_id"):
         shown[name] = None if shown[name] is None else str(shown[name])
-    return [name for name, value in told.items() if shown[name] != value]
+    differing = [name for name, value in told.items() if shown[name] != value]
+    if (None if event.payload_digest is None else bytes(event.payload_digest).hex()) != digest:
+        differing.append("payload_digest")
+    return differing
 
 
 def _check_unsealed(now: datetime, tally: Tally) -> Iterator[Problem]:
@@ -157,7 +161,7 @@ def _check_unsealed(now: datetime, tally: Tally) -> Iterator[Problem]:
         yield from _check_event(event)
         if not hmac.compare_digest(bytes(event.row_mac), row_mac(bytes(event.row_hash), key)):
             yield Problem(where=where, what="was not recorded by this installation: its MAC is wrong")
-        if event.schema_v != SCHEMA_VERSION:
+        if event.schema_v != proof.ROW_VERSION:
             yield Problem(where=where, what=f"has the unknown version {event.schema_v}")
         if now - event.at > LATEST:
             yield Problem(

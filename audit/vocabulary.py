@@ -1,6 +1,6 @@
 """The names that audit events may have. An undeclared name is a typing slip and is refused."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 
 from django.db.models import TextChoices
 from django.utils.functional import Promise
@@ -8,6 +8,11 @@ from django.utils.translation import gettext_lazy as _
 
 _labels: dict[str, str | Promise] = {}
 _urgent: set[str] = set()
+_classes: dict[str, str] = {}
+
+STANDARD = "standard"
+ACCESS = "access"
+DECISION = "decision"
 
 
 class AccessEvent(TextChoices):
@@ -31,14 +36,40 @@ class TrailEvent(TextChoices):
     """What is done with the trail itself."""
 
     VERIFIED = "trail.verified", _("Trail verified")
+    CHECKED = "trail.checked", _("Trail checked for gaps")
     EXPORT_STARTED = "trail.export_started", _("Export started")
     EXPORT_FINISHED = "trail.export_finished", _("Export finished")
+    EXPORT_CANCELLED = "trail.export_cancelled", _("Export cancelled")
+    EXPORT_DOWNLOADED = "trail.export_downloaded", _("Export downloaded")
+    EXPORT_EXPIRED = "trail.export_expired", _("Export removed")
+    HOLD_PLACED = "trail.hold_placed", _("Legal hold placed")
+    HOLD_RELEASE_ASKED = "trail.hold_release_asked", _("Release of a legal hold asked for")
+    HOLD_RELEASED = "trail.hold_released", _("Legal hold released")
+    PURGE_GRANTED = "trail.purge_granted", _("Purge granted")
+    PURGED = "trail.purged", _("Archived events purged")
+    ARCHIVE_EXPIRED = "trail.archive_expired", _("Archive removed")
+    ARCHIVE_READ = "trail.archive_read", _("Archive read")
+    HOUSE_KEPT = "trail.house_kept", _("Old rows removed")
+    PAYLOAD_ERASED = "trail.payload_erased", _("Personal details erased")
+    CHECKPOINT_SENT = "trail.checkpoint_sent", _("Checkpoint sent")
 
 
-def declare(events: type[TextChoices], *, urgent: Collection[str] = ()) -> None:
-    """Make the names of ``events`` known, with their labels for people. ``urgent`` ones are sealed at once."""
+def declare(
+    events: type[TextChoices], *, urgent: Collection[str] = (), classes: Mapping[str, Collection[str]] | None = None
+) -> None:
+    """Make the names of ``events`` known, with their labels for people.
+
+    ``urgent`` ones are sealed at once. ``classes``: which belong to another retention class than the standard one.
+    """
     _labels.update(zip(events.values, events.labels, strict=True))
     _urgent.update(urgent)
+    for name, members in (classes or {}).items():
+        _classes.update(dict.fromkeys(members, name))
+
+
+def retention_class(what: str) -> str:
+    """The class by which the policy may keep this event longer or shorter."""
+    return _classes.get(what, STANDARD)
 
 
 def is_urgent(what: str) -> bool:
@@ -53,10 +84,19 @@ def label(what: str) -> str:
     return str(_labels.get(what, what))
 
 
+def labels() -> Iterator[tuple[str, str | Promise]]:
+    """Every name with its label, not yet translated."""
+    return iter(_labels.items())
+
+
 def choices() -> list[tuple[str, str]]:
     return sorted((what, str(text)) for what, text in _labels.items())
 
 
-declare(AccessEvent)
+declare(AccessEvent, classes={ACCESS: AccessEvent.values})
 declare(ObjectEvent)
-declare(TrailEvent)
+declare(
+    TrailEvent,
+    urgent=[TrailEvent.HOLD_PLACED, TrailEvent.HOLD_RELEASED, TrailEvent.PURGE_GRANTED],
+    classes={DECISION: [TrailEvent.HOLD_PLACED, TrailEvent.HOLD_RELEASE_ASKED, TrailEvent.HOLD_RELEASED]},
+)

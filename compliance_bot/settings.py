@@ -30,6 +30,8 @@ DEBUG = False
 SECRET_KEY = env.key("SECRET_KEY", DATA_DIR / "secret.key")
 # Authenticates audit events until a seal covers them; never stored in the database.
 AUDIT_KEY = env.key("AUDIT_KEY", DATA_DIR / "audit.key")
+# Encrypts the erasable details of audit events.
+AUDIT_PAYLOAD_KEY = env.key("AUDIT_PAYLOAD_KEY", DATA_DIR / "audit-payload.key")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]" if SANDBOX else "")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 POLICY_FILE = Path(env.text("POLICY_FILE", str(BASE_DIR / "deploy" / "policy.yaml")))

@@ -13,7 +13,7 @@ class WorkflowsConfig(AppConfig):
         from workflows.domain.events import DECISIONS, Event
         from workflows.services import messages  # noqa: F401 - declares how a mass send is carried out
 
-        vocabulary.declare(Event, urgent=DECISIONS)
+        vocabulary.declare(Event, urgent=DECISIONS, classes={vocabulary.DECISION: DECISIONS})
         triggers.GUARDS.watch(self)
         post_migrate.connect(roles.create_missing, sender=self)
         post_migrate.connect(schedules.sync, sender=self)

@@ -6,6 +6,7 @@ Unknown keys are refused by name, missing keys take the defaults below. ``load``
 
 import ipaddress
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -53,8 +54,23 @@ class Actions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
+    """``retention_days``: how long events stay in the searchable table; ``archive_days``: and then in the archive."""
+
     retention_days: int = 30
+    archive_days: int = 184
+    retention_days_by_class: Mapping[str, int] = field(default_factory=dict)
     fields: tuple[str, ...] = ("who", "what", "when", "why", "request_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How many days finished rows are kept that the trail tells of anyway."""
+
+    runs: int = 90
+    items: int = 90
+    deliveries: int = 184
+    queue: int = 7
+    exports: int = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +79,7 @@ class Policy:
     network: NetworkRules = field(default_factory=NetworkRules)
     actions: Actions = field(default_factory=Actions)
     audit: Audit = field(default_factory=Audit)
+    retention: Retention = field(default_factory=Retention)
 
 
 def load(path: Path) -> Policy:
@@ -105,6 +122,7 @@ def _build(document: dict[str, Any]) -> Policy:
         network=NetworkRules(**network),
         actions=Actions(**_tuples(document.get("actions", {}))),
         audit=Audit(**_tuples(document.get("audit", {}))),
+        retention=Retention(**document.get("retention", {})),
     )
 
 

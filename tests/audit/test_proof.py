@@ -3,7 +3,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.merkle import leaf_hash, root
+from audit.proof import leaf_hash, root
 
 rows = st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=40)
 

@@ -77,6 +77,9 @@ class AuditEvent(AppendOnlyModel):
             models.Index(fields=["what", "id"], name="audit_what"),
             models.Index(fields=["target_type", "target_id", "id"], name="audit_target"),
             models.Index(fields=["request_id"], name="audit_request"),
+            models.Index(
+                fields=["parent_event_id"], name="audit_parent", condition=models.Q(parent_event_id__isnull=False)
+            ),
             models.Index(fields=["at", "id"], name="audit_at"),
         ]
         constraints = [
@@ -133,3 +136,16 @@ class AuditLeaf(AppendOnlyModel):
 
     def __str__(self) -> str:
         return f"{self.seal_n}/{self.position}"
+
+
+class AuditPayload(models.Model):
+    """Details that may hold personal data, encrypted. The one part of an event that can be erased (PIPL art. 47).
+
+    The event keeps the digest, so erasing breaks no proof, and what is shown can be checked against it.
+    """
+
+    event_pk = models.PositiveBigIntegerField(primary_key=True)
+    body = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"{self.event_pk}"

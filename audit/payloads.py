@@ -1,0 +1,36 @@
+"""Details that may hold personal data: encrypted, apart from the event, and the one part that can be erased.
+
+The event keeps a digest of them under its nonce, so erasing breaks no proof, and nobody can guess from the digest.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+
+from cryptography.fernet import Fernet
+from django.conf import settings
+
+from audit.models import AuditEvent, AuditPayload
+
+
+def keep(event: AuditEvent, text: str) -> None:
+    """Store ``text`` (canonical JSON) beside its event."""
+    AuditPayload.objects.create(event_pk=event.pk, body=_cipher(settings.AUDIT_PAYLOAD_KEY).encrypt(text.encode()))
+
+
+def texts(events: Iterable[AuditEvent]) -> dict[int, str]:
+    """What is kept beside these events, by key. An event with a digest and no text was erased."""
+    pks = [event.pk for event in events if event.payload_digest is not None]
+    if not pks:
+        return {}
+    return {payload.event_pk: decrypted(payload) for payload in AuditPayload.objects.filter(event_pk__in=pks)}
+
+
+def decrypted(payload: AuditPayload) -> str:
+    return _cipher(settings.AUDIT_PAYLOAD_KEY).decrypt(bytes(payload.body)).decode()
+
+
+@cache
+def _cipher(key: str) -> Fernet:
+    return Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()))
