@@ -91,8 +91,15 @@ def acting(user: AbstractBaseUser, **changes: Any) -> Iterator[Cause]:
 
 
 @contextmanager
-def system_acting(*, request_id: uuid.UUID | None = None, on_behalf_of: str = "") -> Iterator[Cause]:
+def system_acting(
+    *, request_id: uuid.UUID | None = None, on_behalf_of: str = "", parent_event_id: uuid.UUID | None = None
+) -> Iterator[Cause]:
     """The system acts: a clock, a queued task."""
-    cause = Cause(lambda: SYSTEM, request_id=request_id or uuid7(), on_behalf_of=on_behalf_of)
+    cause = Cause(
+        lambda: SYSTEM,
+        request_id=request_id or uuid7(),
+        on_behalf_of=on_behalf_of,
+        parent_event_id=parent_event_id,
+    )
     with caused_by(cause):
         yield cause

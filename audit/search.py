@@ -18,7 +18,7 @@ from audit import search_index, tokens, vocabulary
 from audit.models import AuditEvent
 from audit.search_index import Expression
 
-# Keys follow the clock, but for transactions and machines that differ by less than this.
+# Keys follow the clock, but for machines whose clocks differ, and by less than this.
 _SKEW = timedelta(minutes=5)
 _END = 2**63 - 1
 COUNT_LIMIT = 10_000
@@ -190,15 +190,15 @@ def _uuid(text: str) -> uuid.UUID | None:
 
 
 def _bounds(search: Search, above: int, below: int) -> tuple[int, int]:
-    """The keys between which everything lies that is in time, and little else."""
+    """The keys between which everything lies that is in time, and little else.
+
+    What is older by more than the skew than the beginning has a lower key than all that is in time; likewise the end.
+    """
+    keys = AuditEvent.objects.values_list("pk", flat=True)
     if search.since is not None:
-        at = search.since - _SKEW
-        first = AuditEvent.objects.filter(at__gte=at).order_by("at", "pk").values_list("pk", flat=True).first()
-        above = max(above, _END if first is None else first - 1)
+        above = max(above, keys.filter(at__lt=search.since - _SKEW).order_by("-at", "-pk").first() or 0)
     if search.until is not None:
-        at = search.until + _SKEW
-        last = AuditEvent.objects.filter(at__lt=at).order_by("-at", "-pk").values_list("pk", flat=True).first()
-        below = min(below, 0 if last is None else last + 1)
+        below = min(below, keys.filter(at__gte=search.until + _SKEW).order_by("at", "pk").first() or _END)
     return above, below
 
 

@@ -121,6 +121,18 @@ def count(expression: Expression, *, above: int, below: int, limit: int) -> int:
     return _DIALECTS[connection.vendor].count(expression, above, below, limit)
 
 
+def missing(*, above: int, below: int, limit: int) -> list[int]:
+    """Keys of events between two keys that are not in the index: no search would find them."""
+    indexed, arguments = _DIALECTS[connection.vendor].everything(above, below)
+    sql = f"""SELECT id FROM audit_auditevent WHERE id > %s AND id < %s
+        EXCEPT {indexed} ORDER BY 1 LIMIT %s"""  # noqa: S608 - our own names
+    return [key for (key,) in _rows(sql, [above, below, *arguments, limit])]
+
+
+# Every event has an outcome: what the index holds at all.
+_ANY: Expression = [[[tokens.named("outcome", outcome)] for outcome in AuditEvent.Outcome.values]]
+
+
 class _SQLite:
     """FTS5 walks its posting lists in the order of the keys, either way, so every limit is reached early."""
 
@@ -131,6 +143,10 @@ class _SQLite:
     def count(self, expression: Expression, above: int, below: int, limit: int) -> int:
         sql = f"SELECT count(*) FROM (SELECT rowid FROM {self._matching} LIMIT %s)"  # noqa: S608
         return int(_rows(sql, [self._text(expression), above, below, limit])[0][0])
+
+    def everything(self, above: int, below: int) -> tuple[str, list[Any]]:
+        """A contentless table can only be asked for what matches."""
+        return f"SELECT rowid FROM {self._matching}", [self._text(_ANY), above, below]  # noqa: S608
 
     _matching = f"{TABLE} WHERE {TABLE} MATCH %s AND rowid > %s AND rowid < %s"
 
@@ -188,6 +204,9 @@ class _PostgreSQL:
         sql = f"""SELECT count(*) FROM (
             SELECT 1 FROM {self._between} AND tokens @@ %s::tsquery LIMIT %s) probe"""  # noqa: S608
         return int(_rows(sql, [above, below, query, limit])[0][0])
+
+    def everything(self, above: int, below: int) -> tuple[str, list[Any]]:
+        return f"SELECT event_pk FROM {self._between}", [above, below]  # noqa: S608
 
     _between = f"{TABLE} WHERE event_pk > %s AND event_pk < %s"
 

@@ -89,6 +89,11 @@ def labels() -> Iterator[tuple[str, str | Promise]]:
     return iter(_labels.items())
 
 
+def areas() -> set[str]:
+    """What events are about: the parts of their names before the dot."""
+    return {what.partition(".")[0] for what in _labels}
+
+
 def choices() -> list[tuple[str, str]]:
     return sorted((what, str(text)) for what, text in _labels.items())
 

@@ -13,7 +13,8 @@ _ROOMS = (
     (_("Decide"), ("ApprovalRequest", "Message")),
     (_("Watch"), ("Workflow", "Run", "Digest", "Delivery", "Item")),
     (_("Set up"), ("Source", "Channel", "Audience", "SecretRef")),
-    (_("Oversee"), ("AuditEvent", "User", "Group")),
+    (_("Oversee"), ("AuditEvent", "AuditExport", "AuditReport", "AuditHold", "AuditPurgeGrant", "AuditSeal")),
+    (_("People"), ("User", "Group")),
 )
 
 

@@ -21,6 +21,11 @@ _SEE_THE_LOOP = _in(
     "view_digest view_message view_delivery view_approvalrequest",
 )
 
+_OVERSEE = _in(
+    "audit",
+    "view_auditevent export_auditevent view_auditexport view_auditseal view_audithold view_auditpurgegrant",
+)
+
 PERMISSIONS: Mapping[str, list[str]] = {
     AUTHOR: [
         *_SEE_THE_LOOP,
@@ -29,14 +34,25 @@ PERMISSIONS: Mapping[str, list[str]] = {
         *_in("workflows", "add_audiencemember change_audiencemember delete_audiencemember"),
         *_in("workflows", "add_message change_message submit_message"),
     ],
-    OFFICER: [*_SEE_THE_LOOP, *_in("workflows", "decide_approvalrequest settle_delivery"), "audit.view_auditevent"],
-    AUDITOR: [*_SEE_THE_LOOP, "workflows.view_secretref", *_in("audit", "view_auditevent export_auditevent")],
+    OFFICER: [
+        *_SEE_THE_LOOP,
+        *_in("workflows", "decide_approvalrequest settle_delivery"),
+        *_OVERSEE,
+        *_in("audit", "add_audithold release_audithold"),
+        *_in("audit", "view_auditreport add_auditreport change_auditreport"),
+    ],
+    AUDITOR: [
+        *_SEE_THE_LOOP,
+        "workflows.view_secretref",
+        *_OVERSEE,
+        *_in("audit", "view_auditreport add_auditreport change_auditreport"),
+    ],
     ADMINISTRATOR: [
         *_SEE_THE_LOOP,
         *_in("workflows", "add_channel change_channel view_secretref add_secretref change_secretref"),
         *_in("workflows", "change_workflow run_workflow change_source"),
         *_in("auth", "view_user add_user change_user view_group"),
-        "audit.view_auditevent",
+        *_in("audit", "view_auditevent view_auditseal view_audithold view_auditpurgegrant"),
     ],
 }
 

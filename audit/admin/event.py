@@ -1,151 +1,81 @@
-"""The trail's pages: look, filter, open the story of one request, export, verify. Events are never edited here."""
+"""The trail: search it, open the story of one cause, look at one event. Nothing is edited here."""
 
 import json
 import uuid
 from typing import Any
 
-from django import forms
 from django.contrib import admin
-from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import PermissionDenied
-from django.db import connection, models
-from django.http import HttpRequest, HttpResponseRedirect, StreamingHttpResponse
-from django.http.response import HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
-from audit import sealing, triggers, vocabulary
-from audit.export import BOM, Export, stream
-from audit.models import AuditEvent
-from audit.verification import Problem, Tally, verify_and_record
-from compliance_bot.guardrails.paging import BoundedPaginator, CalmList
+from audit import payloads, search, story
+from audit.forms import SearchForm
+from audit.models import AuditEvent, AuditLeaf
 
-_KINDS = {"system": _("the system"), "anonymous": _("somebody not signed in")}
-
-
-class ExportForm(forms.Form):
-    reason = forms.CharField(
-        label=_("Reason"),
-        max_length=500,
-        widget=AdminTextInputWidget(attrs={"class": "vLargeTextField"}),
-        help_text=_("Why it is exported; the trail keeps it with the file's digest."),
-    )
-    form = forms.ChoiceField(label=_("Format"), choices=[("csv", "CSV"), ("jsonl", "JSON Lines")])
-    excel = forms.BooleanField(label=_("For Excel (byte order mark)"), required=False, initial=True)
-
-
-class WhatFilter(admin.SimpleListFilter):
-    title = _("what")
-    parameter_name = "what"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return vocabulary.choices()
-
-    def queryset(self, request: HttpRequest, queryset: models.QuerySet[AuditEvent]) -> models.QuerySet[AuditEvent]:
-        return queryset.filter(what=self.value()) if self.value() else queryset
+_SIZE = 50
+_KEY_LIMIT = 2**63 - 1
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(CalmList, admin.ModelAdmin[AuditEvent]):
-    list_display = ("at", "who", "what_shown", "target_shown", "outcome_shown", "why_shown", "story")
-    list_display_links = ("at",)
-    list_filter = (WhatFilter, "outcome", "who_kind", "at")
-    search_fields = ("who_label",)
-    search_help_text = _("A name, or a request id.")
-    show_full_result_count = False
-    paginator = BoundedPaginator
-    list_per_page = 50
-    actions = None
+class AuditEventAdmin(admin.ModelAdmin[AuditEvent]):
     fields = (
-        "at",
-        "who",
-        "what_shown",
-        "outcome_shown",
-        "target_shown",
-        "why",
-        "request_id",
-        "ip",
-        "event_id",
-        "facts_shown",
+        *("at", "who", "what_shown", "outcome_shown", "target_shown", "why", "changes", "facts_shown"),
+        *("story_link", "caused_by", "ip", "event_id", "seal"),
     )
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view
-        return [
-            path("export/", view(self.export), name="audit_export"),
-            path("health/", view(self.health), name="audit_health"),
-            *super().get_urls(),
-        ]
+        told = path("story/<uuid:request_id>/", self.admin_site.admin_view(self.story), name="audit_story")
+        return [told, *super().get_urls()]
 
-    def export(self, request: HttpRequest) -> HttpResponseBase:
-        """GET asks why, POST streams the events that the list's filters in the address choose."""
-        if not request.user.has_perm("audit.export_auditevent"):
-            raise PermissionDenied
-        form = ExportForm(request.POST or None)
-        try:
-            events = self.get_changelist_instance(request).get_queryset(request)
-        except IncorrectLookupParameters:
-            return HttpResponseRedirect(f"{reverse('admin:audit_auditevent_changelist')}?e=1")
-        if not form.is_valid():
-            bounded = self.get_paginator(request, events, self.list_per_page).count
-            return self._page(request, "admin/audit/export.html", title=_("Export"), form=form, count=bounded)
-        chosen = form.cleaned_data
-        export = Export(
-            form=chosen["form"],
-            query=request.GET.urlencode() or "everything",
-            reason=chosen["reason"],
-            bom=BOM if chosen["excel"] and chosen["form"] == "csv" else "",
-        )
-        kind = "text/csv; charset=utf-8" if export.form == "csv" else "application/jsonl"
-        name = f"audit-{timezone.now():%Y%m%dT%H%M%SZ}.{export.form}"
-        response = StreamingHttpResponse(stream(events, export), content_type=kind)
-        response["Content-Disposition"] = f'attachment; filename="{name}"'
-        return response
-
-    def health(self, request: HttpRequest) -> HttpResponseBase:
-        """Whether the trail is whole; POST verifies it now."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        problems: list[Problem] | None = None
-        tally = Tally()
-        if request.method == "POST":
-            problems = verify_and_record(tally)
-        seal, late = sealing.status(timezone.now())
-        facts = {"seal": seal, "late": late, "missing": sorted(triggers.GUARDS.missing(connection))}
-        last = AuditEvent.objects.filter(what=vocabulary.TrailEvent.VERIFIED).first()
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The newest events that match; impossible input is told at its field and finds nothing."""
+        self._require_view(request)
+        form = SearchForm(request.GET)
+        page, count = search.Page(events=[], newer=None, older=None), 0
+        if form.is_valid():
+            asked = form.search()
+            before, after = _key(request.GET.get("before")), _key(request.GET.get("after"))
+            page = search.page(asked, size=_SIZE, before=before, after=after)
+            count = search.count(asked)
         return self._page(
             request,
-            "admin/audit/health.html",
-            title=_("Trail health"),
-            problems=problems,
-            tally=tally,
-            last=last,
-            **facts,
+            "admin/audit/search.html",
+            title=_("Audit events"),
+            form=form,
+            page=page,
+            count=count,
+            more_than=search.COUNT_LIMIT,
+            is_filtered=any(form.data.get(name) for name in form.fields),
+            address=_address(request),
         )
 
-    def _page(self, request: HttpRequest, template: str, **facts: Any) -> TemplateResponse:
-        return TemplateResponse(
-            request, template, {**self.admin_site.each_context(request), "opts": self.opts, **facts}
+    def story(self, request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
+        """Everything that belongs to one cause, in the order in which it happened."""
+        self._require_view(request)
+        told = story.tell(request_id)
+        if not told.events:
+            raise Http404
+        return self._page(
+            request,
+            "admin/audit/story.html",
+            title=_("Story of a request"),
+            request_id=request_id,
+            story=told,
+            requests=len({event.request_id for event in told.events}),
         )
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: models.QuerySet[AuditEvent], search_term: str
-    ) -> tuple[models.QuerySet[AuditEvent], bool]:
-        try:
-            return queryset.filter(request_id=uuid.UUID(search_term.strip())), False
-        except ValueError:
-            return super().get_search_results(request, queryset, search_term)
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponseRedirect:
-        """What belongs to an event is the rest of its request's story."""
+        """What belongs to an event is the rest of its story."""
         event = self.get_object(request, object_id)
-        story = f"?q={event.request_id}" if event else ""
-        return HttpResponseRedirect(f"{reverse('admin:audit_auditevent_changelist')}{story}")
+        if event is None:
+            raise Http404
+        return HttpResponseRedirect(reverse("admin:audit_story", args=[event.request_id]))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -156,33 +86,94 @@ class AuditEventAdmin(CalmList, admin.ModelAdmin[AuditEvent]):
     def has_delete_permission(self, request: HttpRequest, obj: AuditEvent | None = None) -> bool:
         return False
 
-    @admin.display(description=_("who"), ordering="who_label")
+    def _require_view(self, request: HttpRequest) -> None:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
+    def _page(self, request: HttpRequest, template: str, **facts: Any) -> TemplateResponse:
+        return TemplateResponse(
+            request, template, {**self.admin_site.each_context(request), "opts": self.opts, **facts}
+        )
+
+    @admin.display(description=gettext_lazy("who"))
     def who(self, obj: AuditEvent) -> str:
-        person = obj.who_label if obj.who_kind == "user" else str(_KINDS.get(obj.who_kind, obj.who_kind))
-        return f"{person} ← {obj.on_behalf_of}" if obj.on_behalf_of else person
+        return obj.who
 
-    @admin.display(description=_("what"), ordering="what")
-    def what_shown(self, obj: AuditEvent) -> str:
-        return obj.what_label
+    @admin.display(description=gettext_lazy("what"))
+    def what_shown(self, obj: AuditEvent) -> SafeString:
+        return format_html('{} <span class="quiet">{}</span>', obj.what_label, obj.what)
 
-    @admin.display(description=_("object"))
-    def target_shown(self, obj: AuditEvent) -> str:
-        return obj.target_label or "–"
+    @admin.display(description=gettext_lazy("object"))
+    def target_shown(self, obj: AuditEvent) -> SafeString | str:
+        if not obj.target_type:
+            return "–"
+        return format_html(
+            '<bdi>{}</bdi> <span class="quiet">{}:{}</span>', obj.target_label, obj.target_type, obj.target_id
+        )
 
-    @admin.display(description=_("outcome"), ordering="outcome")
+    @admin.display(description=gettext_lazy("outcome"))
     def outcome_shown(self, obj: AuditEvent) -> SafeString:
         return format_html('<span class="badge badge-{}">{}</span>', obj.outcome, obj.get_outcome_display())
 
-    @admin.display(description=_("why"))
-    def why_shown(self, obj: AuditEvent) -> str:
-        return obj.why if len(obj.why) <= 80 else f"{obj.why[:79]}…"
+    @admin.display(description=gettext_lazy("request"))
+    def story_link(self, obj: AuditEvent) -> SafeString:
+        url = reverse("admin:audit_story", args=[obj.request_id])
+        return format_html('<a class="request" href="{}">{}</a>', url, obj.request_id)
 
-    @admin.display(description=_("request"))
-    def story(self, obj: AuditEvent) -> SafeString:
-        return format_html(
-            '<a class="request" href="?q={0}" title="{0}">{1}</a>', obj.request_id, str(obj.request_id)[-8:]
+    @admin.display(description=gettext_lazy("caused by"))
+    def caused_by(self, obj: AuditEvent) -> SafeString | str:
+        parent = AuditEvent.objects.filter(event_id=obj.parent_event_id).first() if obj.parent_event_id else None
+        if parent is None:
+            return "–"
+        url = reverse("admin:audit_auditevent_change", args=[parent.pk])
+        return format_html('<a href="{}">{}</a>', url, parent)
+
+    @admin.display(description=gettext_lazy("changes"))
+    def changes(self, obj: AuditEvent) -> SafeString | str:
+        """Field by field what was before and after, unless it was erased."""
+        if obj.payload_digest is None:
+            return "–"
+        text = payloads.texts([obj]).get(obj.pk)
+        if text is None:
+            return _("Erased. The event itself and its proof remain.")
+        rows = format_html_join(
+            "", "<tr><th scope='row'>{}</th><td><bdi>{}</bdi></td></tr>", _differences(json.loads(text))
         )
+        return format_html('<table class="changes">{}</table>', rows)
 
-    @admin.display(description=_("details"))
-    def facts_shown(self, obj: AuditEvent) -> SafeString:
+    @admin.display(description=gettext_lazy("details"))
+    def facts_shown(self, obj: AuditEvent) -> SafeString | str:
+        if not obj.facts:
+            return "–"
         return format_html('<pre class="json">{}</pre>', json.dumps(obj.facts, indent=2, ensure_ascii=False))
+
+    @admin.display(description=gettext_lazy("seal"))
+    def seal(self, obj: AuditEvent) -> str:
+        leaf = AuditLeaf.objects.filter(event_pk=obj.pk).first()
+        return _("waits for the next one") if leaf is None else f"{leaf.seal_n} / {leaf.position + 1}"
+
+
+def _differences(payload: dict[str, Any]) -> list[tuple[str, str]]:
+    """(field, "before → after") of an edit; for a relation, what was added or removed."""
+    told = []
+    for name, change in payload.get("changes", {}).items():
+        if isinstance(change, list) and len(change) == 2:
+            told.append((name, f"{change[0]} → {change[1]}"))
+        else:
+            told.append((name, json.dumps(change, ensure_ascii=False)))
+    return told
+
+
+def _key(text: str | None) -> int | None:
+    """A page's key from the address; anything else is the first page."""
+    if text is None or not text.isascii() or not text.isdigit():
+        return None
+    return min(int(text[:19]), _KEY_LIMIT)
+
+
+def _address(request: HttpRequest) -> str:
+    """The search without the page, as a query string to put a page to."""
+    query = request.GET.copy()
+    for name in ("before", "after"):
+        query.pop(name, None)
+    return query.urlencode()

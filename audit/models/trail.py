@@ -37,6 +37,10 @@ class AppendOnlyModel(models.Model):
         raise AppendOnly("nothing is deleted from the audit trail")
 
 
+# Actors that have no name of their own.
+ACTORS = {"system": _("the system"), "anonymous": _("somebody not signed in")}
+
+
 class AuditEvent(AppendOnlyModel):
     """A past-tense fact. No foreign keys: the trail outlives everything that it speaks of."""
 
@@ -95,6 +99,12 @@ class AuditEvent(AppendOnlyModel):
     @property
     def what_label(self) -> str:
         return vocabulary.label(self.what)
+
+    @property
+    def who(self) -> str:
+        """Who acted, and for whom, in words."""
+        actor = str(ACTORS[self.who_kind]) if self.who_kind in ACTORS else self.who_label
+        return f"{actor} ← {self.on_behalf_of}" if self.on_behalf_of else actor
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db import models, transaction
+from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -13,11 +13,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from audit.recorder import record
 from workflows import actions
 from workflows.admin.base import ReadOnlyAdmin, badge, change_url, person
 from workflows.domain.errors import StaleContent
-from workflows.domain.events import Event
 from workflows.domain.states import ApprovalState, Verdict
 from workflows.models import ApprovalRequest, Message
 from workflows.services import approvals
@@ -96,8 +94,7 @@ class ApprovalRequestAdmin(ReadOnlyAdmin[ApprovalRequest]):
         approval = self.find(request, object_id)
         pending = approval.state == ApprovalState.PENDING and approval.expires_at > timezone.now()
         if pending:
-            with transaction.atomic():
-                record(Event.APPROVAL_VIEWED, target=approval)
+            approvals.view(approval=approval, by=person(request))
         barred = approvals.why_barred(approval, person(request))
         if pending and not approvals.is_what_was_asked(approval):
             barred = StaleContent(_("The stored preview is not what was asked for. Tell your administrator."))

@@ -49,7 +49,7 @@ class HouseAdmin(CalmList, admin.ModelAdmin[M]):
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponseRedirect:
         """An object's history is its part of the trail; there is no second one."""
         obj = self.find(request, object_id)
-        query = urlencode({"target_type": obj._meta.label_lower, "target_id": obj.pk})
+        query = urlencode({"object": f"{obj._meta.label_lower}:{obj.pk}"})
         return HttpResponseRedirect(f"{reverse('admin:audit_auditevent_changelist')}?{query}")
 
     def find(self, request: HttpRequest, pk: int | str) -> M:

@@ -1,5 +1,6 @@
 """Four eyes: asking, deciding, withdrawing, expiring. Every risky action goes through here."""
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +11,7 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from audit import context
+from audit import context, story
 from audit.recorder import Outcome, record
 from workflows import actions
 from workflows.domain.canonical import digest as digest_of
@@ -91,6 +92,17 @@ def request(
     return approval
 
 
+def view(*, approval: ApprovalRequest, by: User) -> None:
+    """Put on the trail that somebody looked at what is to be decided."""
+    with transaction.atomic(), context.acting(by, parent_event_id=asked_by_event(approval.pk)):
+        record(Event.APPROVAL_VIEWED, target=approval)
+
+
+def asked_by_event(approval_id: int) -> uuid.UUID | None:
+    """The event that everything about a request follows from: it joins their stories."""
+    return story.latest(Event.APPROVAL_REQUESTED, ApprovalRequest(pk=approval_id))
+
+
 def why_barred(approval: ApprovalRequest, user: User) -> WorkflowError | None:
     """Why this person cannot decide this request; None when nothing about the person stands in the way."""
     if not user.has_perm("workflows.decide_approvalrequest"):
@@ -114,7 +126,7 @@ def decide(*, approval_id: int, verdict: Verdict, by: User, reason: str) -> Appr
     sentence for the person; a refusal is on the trail too.
     """
     reason = clean_reason(reason)
-    with transaction.atomic(), context.acting(by):
+    with transaction.atomic(), context.acting(by, parent_event_id=asked_by_event(approval_id)):
         approval = ApprovalRequest.objects.select_for_update(of=("self",)).get(pk=approval_id)
         try:
             _check(approval, verdict, by, reason)
@@ -137,7 +149,8 @@ def _check(approval: ApprovalRequest, verdict: Verdict, by: User, reason: str) -
     if approval.state != ApprovalState.PENDING:
         raise AlreadyDecided(_describe_closed(approval))
     if approval.expires_at <= timezone.now():
-        with context.system_acting(request_id=context.current().request_id):
+        cause = context.current()
+        with context.system_acting(request_id=cause.request_id, parent_event_id=cause.parent_event_id):
             _expire(approval)  # time did it, not the person who came too late
         raise Expired(_("This request has expired; nothing was sent."))
     if verdict == Verdict.DENY and not reason:
@@ -197,7 +210,7 @@ def _decide(approval: ApprovalRequest, verdict: Verdict, by: User, reason: str, 
 def withdraw(*, approval_id: int, by: User, reason: str) -> None:
     """The requester or the author takes a pending request back; its subject is a draft again."""
     reason = clean_reason(reason)
-    with transaction.atomic(), context.acting(by):
+    with transaction.atomic(), context.acting(by, parent_event_id=asked_by_event(approval_id)):
         approval = ApprovalRequest.objects.select_for_update(of=("self",)).get(pk=approval_id)
         if by.pk not in {approval.requested_by_id, approval.authored_by_id}:
             raise NotPermitted(_("Only the requester or the author can withdraw a request."))
@@ -209,7 +222,7 @@ def withdraw(*, approval_id: int, by: User, reason: str) -> None:
 
 def expire(approval_id: int) -> None:
     """Close a request that nobody decided in time: it fails closed."""
-    with transaction.atomic(), context.system_acting():
+    with transaction.atomic(), context.system_acting(parent_event_id=asked_by_event(approval_id)):
         approval = ApprovalRequest.objects.select_for_update(of=("self",)).get(pk=approval_id)
         if approval.state == ApprovalState.PENDING:
             _expire(approval)

@@ -15,7 +15,7 @@ from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from audit import context
+from audit import context, story
 from audit.recorder import Outcome, record
 from compliance_bot.guardrails import policy
 from compliance_bot.guardrails.http import GuardedSession
@@ -321,7 +321,8 @@ def settle(*, delivery_id: int, by: User, arrived: bool, reason: str) -> None:
         raise ReasonRequired(_("Say how you know."))
     now = timezone.now()
     state = DeliveryState.SENT if arrived else DeliveryState.QUEUED
-    with transaction.atomic(), context.acting(by):
+    lost = story.latest(Event.DELIVERY_UNKNOWN, Delivery(pk=delivery_id))
+    with transaction.atomic(), context.acting(by, parent_event_id=lost):
         delivery = Delivery.objects.select_related("message").select_for_update(of=("self",)).get(pk=delivery_id)
         if delivery.state != DeliveryState.UNKNOWN:
             raise WrongState(_("This delivery is not unknown any more."))

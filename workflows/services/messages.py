@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from audit import context
+from audit import context, story
 from audit.recorder import record
 from compliance_bot.guardrails import policy
 from compliance_bot.guardrails.secrets import SecretError
@@ -91,7 +91,8 @@ def submit(*, message_id: int, by: User) -> Message:
     """
     if not by.has_perm("workflows.submit_message"):
         raise NotPermitted(_("Your role does not include sending messages."))
-    with transaction.atomic(), context.acting(by):
+    written = story.latest(Event.MESSAGE_WRITTEN, Message(pk=message_id))
+    with transaction.atomic(), context.acting(by, parent_event_id=written):
         return _put_before_gate(message_id, by)
 
 

@@ -1,0 +1,55 @@
+"""One cause from its beginning to its end: the request that asked, the decision, the deliveries, the receipts.
+
+Events of one request share its id; where one request leads to another (somebody approves what somebody else asked
+for), the later events name the earlier one as their parent.
+"""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db import models
+from django.db.models import Q
+
+from audit.models import AuditEvent
+
+MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Events in the order in which they happened. ``complete``: false when there are more than MOST."""
+
+    events: list[AuditEvent]
+    complete: bool
+
+
+def tell(request_id: uuid.UUID) -> Story:
+    """Everything that belongs to the cause that this request is part of."""
+    told: dict[int, AuditEvent] = {}
+    requests, seen = {request_id}, set[uuid.UUID]()
+    while requests and len(told) <= MOST:
+        seen |= requests
+        found = _some(Q(request_id__in=requests))
+        told |= {event.pk: event for event in found}
+        requests = _neighbours(found) - seen
+    events = sorted(told.values(), key=lambda event: event.pk)
+    return Story(events[:MOST], complete=len(events) <= MOST)
+
+
+def latest(what: str, target: models.Model) -> uuid.UUID | None:
+    """The id of the last such event about ``target``: the parent of what follows from it."""
+    rows = AuditEvent.objects.filter(target_type=target._meta.label_lower, target_id=str(target.pk), what=what)
+    return rows.order_by("-pk").values_list("event_id", flat=True).first()
+
+
+def _neighbours(events: Iterable[AuditEvent]) -> set[uuid.UUID]:
+    """The requests that led to these events, and those that they led to."""
+    parents = {event.parent_event_id for event in events if event.parent_event_id is not None}
+    own = {event.event_id for event in events}
+    linked = _some(Q(event_id__in=parents) | Q(parent_event_id__in=own))
+    return {event.request_id for event in linked}
+
+
+def _some(condition: Q) -> list[AuditEvent]:
+    return list(AuditEvent.objects.filter(condition).order_by("pk")[: MOST + 1])
