@@ -1,27 +1,25 @@
 """Field differences of what people edit.
 
-django-auditlog computes them; each becomes an event of the one trail, so that officers search one place. What it misses
-of many-to-many relations (``clear`` names the whole table, nothing is announced) is taken from Django's own signal.
+django-auditlog finds them, and each becomes an event of the one trail (``models.FieldChange``): there is one place to
+search and no second truth. What it misses of many-to-many relations (``clear`` names the whole table, nothing is
+announced) is taken from Django's own signal.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from auditlog.models import LogEntry
 from auditlog.registry import auditlog
-from auditlog.signals import post_log
 from django.db import models, transaction
 from django.db.models.signals import m2m_changed
-from django.dispatch import receiver
 
-from audit import context
+from audit.models import AuditEvent, FieldChange
 from audit.recorder import record
 from audit.vocabulary import ObjectEvent
 
 _EVENT_OF = {
-    LogEntry.Action.CREATE: ObjectEvent.CREATED,
-    LogEntry.Action.UPDATE: ObjectEvent.CHANGED,
-    LogEntry.Action.DELETE: ObjectEvent.DELETED,
+    FieldChange.Action.CREATE: ObjectEvent.CREATED,
+    FieldChange.Action.UPDATE: ObjectEvent.CHANGED,
+    FieldChange.Action.DELETE: ObjectEvent.DELETED,
 }
 _OPERATION_OF = {"post_add": "added", "post_remove": "removed", "pre_clear": "removed"}
 
@@ -33,24 +31,14 @@ def track(model: type[models.Model], *, exclude: Sequence[str] = (), m2m: Sequen
         m2m_changed.connect(_relation_changed, sender=getattr(model, name).through)
 
 
-def request_id() -> str:
-    """The id that django-auditlog stores with its own rows: ours, never a client's header."""
-    return str(context.current().request_id)
-
-
-@receiver(post_log)
-def to_the_trail(
-    instance: models.Model,
-    action: int,
-    changes: dict[str, Any] | None,
-    error: Exception | None = None,
-    **kwargs: Any,
-) -> None:
-    if error is not None:
-        raise error  # what cannot be recorded does not happen
-    if changes:
-        with transaction.atomic():
-            record(_EVENT_OF[action], target=instance, facts={"fields": sorted(changes)}, erasable={"changes": changes})
+def to_the_trail(instance: models.Model, action: int, changes: dict[str, Any]) -> AuditEvent:
+    with transaction.atomic():
+        return record(
+            _EVENT_OF[action],
+            target=instance,
+            facts={"fields": sorted(changes)},
+            erasable={"changes": changes},
+        )
 
 
 def _relation_changed(

@@ -29,9 +29,9 @@ class ComplianceAdminSite(AdminSite):
     index_template = "admin/home.html"
 
     def register(self, model_or_iterable: Any, *args: Any, **kwargs: Any) -> None:
-        """Other packages' pages stay out: django-q2's can run any function, django-auditlog's is a second trail."""
+        """Other packages' pages stay out: django-q2's can run any function, django-auditlog's shows no table."""
         models: list[Any] = [model_or_iterable] if isinstance(model_or_iterable, type) else list(model_or_iterable)
-        if ours := [model for model in models if model._meta.app_label in _SHOWN]:
+        if ours := [model for model in models if model._meta.app_label in _SHOWN and model._meta.managed]:
             super().register(ours, *args, **kwargs)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:

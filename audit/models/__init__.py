@@ -1,3 +1,4 @@
+from audit.models.diff import FieldChange
 from audit.models.export import AuditExport, AuditReport, ExportForm, ExportState, Period
 from audit.models.forwarding import AuditForwarder
 from audit.models.retention import AuditHold, AuditPurge, AuditPurgeGrant
@@ -27,5 +28,6 @@ __all__ = [
     "AuditSeal",
     "ExportForm",
     "ExportState",
+    "FieldChange",
     "Period",
 ]
