@@ -7,6 +7,6 @@ class AuditConfig(AppConfig):
     verbose_name = _("Audit trail")
 
     def ready(self) -> None:
-        from audit import access, diffs, triggers  # noqa: F401 - importing connects the receivers
+        from audit import access, diffs, retention, self_checks, triggers  # noqa: F401 - importing connects the receivers
 
         triggers.GUARDS.watch(self)

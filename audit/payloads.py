@@ -5,12 +5,14 @@ The event keeps a digest of them under its nonce, so erasing breaks no proof, an
 
 import base64
 import hashlib
-from collections.abc import Iterable
+import hmac
+from collections.abc import Iterable, Sequence
 from functools import cache
 
-from cryptography.fernet import Fernet
+from cryptography.fernet import Fernet, InvalidToken
 from django.conf import settings
 
+from audit import proof
 from audit.models import AuditEvent, AuditPayload
 
 
@@ -29,6 +31,20 @@ def texts(events: Iterable[AuditEvent]) -> dict[int, str]:
 
 def decrypted(payload: AuditPayload) -> str:
     return _cipher(settings.AUDIT_PAYLOAD_KEY).decrypt(bytes(payload.body)).decode()
+
+
+def is_as_recorded(payload: AuditPayload, nonce: bytes, digest: bytes) -> bool:
+    """Whether what is kept is what the event's digest was made over."""
+    try:
+        text = decrypted(payload)
+    except InvalidToken:
+        return False
+    return hmac.compare_digest(proof.payload_hash(text, nonce), digest)
+
+
+def forget(event_pks: Sequence[int]) -> int:
+    """Delete what is kept beside these events; how many had something. The database refuses what is on hold."""
+    return AuditPayload.objects.filter(event_pk__in=event_pks).delete()[0]
 
 
 @cache

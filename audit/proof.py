@@ -198,7 +198,12 @@ def check_group(group: Mapping[str, Any], public_keys: Mapping[str, bytes]) -> l
         raise Broken(f"{where} is signed by the unknown key {seal['key']}")
     if not signature_is_valid(public_keys[seal["key"]], canonical(seal).encode(), bytes.fromhex(group["signature"])):
         raise Broken(f"{where}: its signature is not valid")
-    events = group["events"]
+    return check_events(group)
+
+
+def check_events(group: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The same without the signature, for whoever checks that by itself."""
+    seal, where, events = group["seal"], f"seal {group['seal']['n']}", group["events"]
     hashes = [row_hash(event["canon"], bytes.fromhex(event["nonce"])) for event in events]
     if len(hashes) != len(group["positions"]):
         raise Broken(f"{where} holds {len(hashes)} events for {len(group['positions'])} positions")

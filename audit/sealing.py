@@ -4,56 +4,75 @@ Between two seals an event is bound by its MAC alone. Rows are taken *because th
 the last": a transaction that commits late would be skipped for ever.
 """
 
-import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
-from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, Max, OuterRef, QuerySet
+from django.db.models import Exists, Max, OuterRef
 
-from audit import keys, proof, vocabulary
+from audit import checkpoints, keys, proof, vocabulary
 from audit.canonical import canonical_json
 from audit.models import AuditEvent, AuditLeaf, AuditSeal
-
-logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 BATCH = 1000
 # An event that is not urgent waits this long for company, so that a quiet hour does not make a seal a second.
 PATIENCE = timedelta(seconds=30)
 # How far below the newest sealed event a late commit may come to light at once; older ones are found by ``sweep``.
-_LOOK_BACK = 2_000
+_LOOK_BACK = 10_000
 NO_HASH = bytes(32)
 
 
+class _Waiting(NamedTuple):
+    """What a seal needs to know of an event."""
+
+    pk: int
+    at: datetime
+    what: str
+    row_hash: bytes
+
+
 def seal_due(now: datetime) -> AuditSeal | None:
-    """Seal what waits, if something is urgent or has waited long enough. One sealer at a time; others go home."""
-    with transaction.atomic():
-        if not _alone():
-            return None
-        newest = AuditLeaf.objects.aggregate(pk=Max("event_pk"))["pk"] or 0
-        waiting = _unsealed(above=newest - _LOOK_BACK)[:BATCH]
-        due = any(vocabulary.is_urgent(event.what) or now - event.at >= PATIENCE for event in waiting)
-        if len(waiting) < BATCH and not due:
-            return None
-        seal = _seal(waiting, now)
-    _write_checkpoint(seal)
-    return seal
+    """Seal what waits, if something is urgent or has waited long enough. One sealer at a time; others go home.
+
+    Returns the last seal that was made.
+    """
+    newest = AuditLeaf.objects.aggregate(pk=Max("event_pk"))["pk"] or 0
+    seal = last = _seal_next(newest - _LOOK_BACK, now, _is_due)
+    while seal is not None and seal.size == BATCH:
+        last, seal = seal, _seal_next(newest - _LOOK_BACK, now, _is_due)
+    return seal or last
 
 
 def sweep(now: datetime) -> int:
     """Seal everything that has no leaf, however old: the slow, complete look. Returns how many events."""
-    sealed = 0
-    while True:
-        with transaction.atomic():
-            waiting = list(_unsealed(above=0)[:BATCH]) if _alone() else []
-            if not waiting:
-                return sealed
-            seal = _seal(waiting, now)
-        _write_checkpoint(seal)
+    sealed, above = 0, 0
+    while (seal := _seal_next(above, now, _all)) is not None:
         sealed += seal.size
+        above = AuditLeaf.objects.get(seal_n=seal.n, position=seal.size - 1).event_pk
+    return sealed
+
+
+def _is_due(waiting: Sequence[_Waiting], now: datetime) -> bool:
+    return len(waiting) == BATCH or any(vocabulary.is_urgent(row.what) or now - row.at >= PATIENCE for row in waiting)
+
+
+def _all(waiting: Sequence[_Waiting], now: datetime) -> bool:
+    return bool(waiting)
+
+
+def _seal_next(above: int, now: datetime, due: Callable[[Sequence[_Waiting], datetime], bool]) -> AuditSeal | None:
+    """Seal the first events above a key that wait, if they are ``due``."""
+    with transaction.atomic():
+        if not _alone():
+            return None
+        waiting = _unsealed(above)
+        if not due(waiting, now):
+            return None
+        seal = _seal(waiting, now)
+    checkpoints.append(seal)
+    return seal
 
 
 def statement(seal: AuditSeal) -> bytes:
@@ -71,13 +90,16 @@ def statement(seal: AuditSeal) -> bytes:
     ).encode()
 
 
-def _unsealed(*, above: int) -> QuerySet[AuditEvent]:
-    sealed = AuditLeaf.objects.filter(event_pk=OuterRef("pk"))
-    rows = AuditEvent.objects.filter(~Exists(sealed), pk__gt=above).order_by("pk")
-    return rows.only("pk", "at", "what", "row_hash")
+def _unsealed(above: int) -> list[_Waiting]:
+    """At most BATCH, in the order of the keys."""
+    rows = AuditEvent.objects.filter(~_HAS_LEAF, pk__gt=above).order_by("pk").values_list(*_Waiting._fields)
+    return [_Waiting(*row) for row in rows[:BATCH]]
 
 
-def _seal(events: Sequence[AuditEvent] | QuerySet[AuditEvent], now: datetime) -> AuditSeal:
+_HAS_LEAF = Exists(AuditLeaf.objects.filter(event_pk=OuterRef("pk")))
+
+
+def _seal(events: Sequence[_Waiting], now: datetime) -> AuditSeal:
     key = keys.signing_key()
     last = AuditSeal.objects.order_by("-n").first()
     hashes = [bytes(event.row_hash) for event in events]
@@ -94,10 +116,12 @@ def _seal(events: Sequence[AuditEvent] | QuerySet[AuditEvent], now: datetime) ->
     seal.seal_hash = proof.leaf_hash(said)
     seal.signature = key.sign(said)
     seal.save(force_insert=True)
-    AuditLeaf.objects.bulk_create(
-        AuditLeaf(event_pk=event.pk, seal_n=seal.n, position=position, row_hash=bytes(event.row_hash))
-        for position, event in enumerate(events)
-    )
+    with connection.cursor() as cursor:
+        # Straight to the table: a thousand model instances a seal would be most of its cost.
+        cursor.executemany(
+            "INSERT INTO audit_auditleaf (event_pk, seal_n, position, row_hash) VALUES (%s, %s, %s, %s)",
+            [(event.pk, seal.n, position, event.row_hash) for position, event in enumerate(events)],
+        )
     return seal
 
 
@@ -110,29 +134,8 @@ def _alone() -> bool:
         return bool(cursor.fetchone() == (True,))
 
 
-def _write_checkpoint(seal: AuditSeal) -> None:
-    """One line outside the database a seal: whoever cuts off or replaces the table cannot also cut this.
-
-    Point AUDIT_CHECKPOINT_FILE at another disk or a mounted share to put it outside the machine as well.
-    """
-    line = {
-        "origin": "compliance-bot/audit",
-        "n": seal.n,
-        "sealed_at": seal.sealed_at.astimezone(UTC).isoformat(timespec="microseconds"),
-        "seal_hash": bytes(seal.seal_hash).hex(),
-        "key": seal.key_id,
-        "signature": bytes(seal.signature).hex(),
-    }
-    try:
-        with settings.AUDIT_CHECKPOINT_FILE.open("a", encoding="ascii") as file:
-            file.write(json.dumps(line) + "\n")
-    except OSError:
-        # The seal stands; a verification will say that its checkpoint is missing.
-        logger.exception("seal %s: its checkpoint could not be written", seal.n)
-
-
 def status(now: datetime) -> tuple[AuditSeal | None, bool]:
     """(the newest seal, whether something waits longer than it should)."""
     newest = AuditLeaf.objects.aggregate(pk=Max("event_pk"))["pk"] or 0
-    late = _unsealed(above=newest - _LOOK_BACK).filter(at__lt=now - timedelta(minutes=1)).exists()
-    return AuditSeal.objects.order_by("-n").first(), late
+    waits = AuditEvent.objects.filter(~_HAS_LEAF, pk__gt=newest - _LOOK_BACK, at__lt=now - timedelta(minutes=1))
+    return AuditSeal.objects.order_by("-n").first(), waits.exists()

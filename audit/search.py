@@ -90,6 +90,13 @@ def chunks(search: Search, *, below: int, size: int) -> Iterator[list[int]]:
         below = keys[-1]
 
 
+def span(search: Search, *, below: int) -> tuple[int, int] | None:
+    """The keys (exclusive) between which everything lies that a search by times alone asks for; None for any other."""
+    if expression_of(search) or _exact(search) is not None:
+        return None
+    return _bounds(search, 0, below)
+
+
 def expression_of(search: Search) -> Expression:
     """The words and exact values as an expression over tokens; empty when there are none."""
     groups: list[list[list[str]]] = [_alternatives(chunk) for chunk in search.q.split() if _uuid(chunk) is None]

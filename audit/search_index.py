@@ -5,11 +5,15 @@ SQLite: a contentless FTS5 table; PostgreSQL: a table of tsvectors under a GIN i
 one walk through the index, newest first.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit import tokens
@@ -71,7 +75,7 @@ def add(events: Iterable[AuditEvent]) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT INTO {TABLE} ({key}, tokens) VALUES (%s, {value})",  # noqa: S608 - our own names
-            [(event.pk, _stored(tokens_of(event))) for event in events],
+            [(event.pk, stored(event.pk, tokens_of(event))) for event in events],
         )
 
 
@@ -81,7 +85,7 @@ def remove(events: Iterable[AuditEvent]) -> None:
         if connection.vendor == "sqlite":
             cursor.executemany(
                 f"INSERT INTO {TABLE} ({TABLE}, rowid, tokens) VALUES ('delete', %s, %s)",  # noqa: S608
-                [(event.pk, _stored(tokens_of(event))) for event in events],
+                [(event.pk, stored(event.pk, tokens_of(event))) for event in events],
             )
         else:
             pks = [event.pk for event in events]
@@ -93,7 +97,7 @@ def clear() -> None:
         if connection.vendor == "sqlite":
             cursor.execute(f"INSERT INTO {TABLE} ({TABLE}) VALUES ('delete-all')")  # noqa: S608
         else:
-            cursor.execute(f"TRUNCATE {TABLE}")
+            cursor.execute(f"DELETE FROM {TABLE}")  # noqa: S608
 
 
 def holds(found: Iterable[str], expression: Expression) -> bool:
@@ -133,6 +137,41 @@ def missing(*, above: int, below: int, limit: int) -> list[int]:
 _ANY: Expression = [[[tokens.named("outcome", outcome)] for outcome in AuditEvent.Outcome.values]]
 
 
+_BETWEEN = "event_pk > %s AND event_pk < %s"
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """All keys from ``first`` to ``last``; 2 to the power of ``size`` many, the ``number``-th such lot."""
+
+    size: int
+    number: int
+
+    @property
+    def first(self) -> int:
+        return self.number << self.size
+
+    @property
+    def last(self) -> int:
+        return ((self.number + 1) << self.size) - 1
+
+    @property
+    def token(self) -> str:
+        return f"block={self.size}:{self.number}"
+
+    @property
+    def query(self) -> str:
+        return f"'{self.token}'"
+
+    def is_within(self, above: int, below: int) -> bool:
+        return above < self.first and self.last < below
+
+    def parts(self, step: int, order: str) -> list[_Block]:
+        """The smaller blocks in it."""
+        parts = [_Block(self.size - step, (self.number << step) + place) for place in range(2**step)]
+        return parts[::-1] if order == "DESC" else parts
+
+
 class _SQLite:
     """FTS5 walks its posting lists in the order of the keys, either way, so every limit is reached early."""
 
@@ -147,6 +186,9 @@ class _SQLite:
     def everything(self, above: int, below: int) -> tuple[str, list[Any]]:
         """A contentless table can only be asked for what matches."""
         return f"SELECT rowid FROM {self._matching}", [self._text(_ANY), above, below]  # noqa: S608
+
+    def stored(self, key: int, found: list[str]) -> str:
+        return " ".join(found)
 
     _matching = f"{TABLE} WHERE {TABLE} MATCH %s AND rowid > %s AND rowid < %s"
 
@@ -164,51 +206,110 @@ class _SQLite:
 class _PostgreSQL:
     """GIN knows which rows match but not in what order; the primary key knows the order but not which match.
 
-    So first a bounded walk down the key, which is enough for what is common. What it does not fill is rare, and is
-    fetched through the index as a whole; unless a probe shows that it is many rows after all, which are only not
-    recent: then down the key to the end.
+    So each row also has tokens for the blocks of neighbouring keys that it belongs to, small ones inside large ones. A
+    page first walks a little way down the key, which is enough for what is common. Then it asks block after block, and
+    larger ones as it goes: the index intersects the block with the search, and only what matches is fetched. A block
+    that holds too much to be sorted is taken apart.
     """
 
-    _WALK = 5_000
-    _RARE = 5_000
+    _WALK = 1_500
+    _MOST = 2_000
+    # Keys in a block, as powers of two: 65,536 to 16,777,216.
+    _SMALLEST, _STEP, _LARGEST = 16, 2, 24
 
     def keys(self, expression: Expression, above: int, below: int, limit: int, order: str) -> list[int]:
         query = self._text(expression)
         found, edge = self._walk(query, above, below, limit, order)
-        if len(found) == limit or edge is None:
+        if edge is None:
             return found
-        above, below = (above, edge) if order == "DESC" else (edge, below)
-        return found + self._rest(query, above, below, limit - len(found), order)
+        above, below = self._there(above, edge) if order == "DESC" else self._there(edge, below)
+        with self._by_index():
+            for block in self._blocks(above, below, order):
+                found += self._in_block(query, block, above, below, limit - len(found), order)
+                if len(found) == limit:
+                    break
+        return found
+
+    def count(self, expression: Expression, above: int, below: int, limit: int) -> int:
+        query, counted = self._text(expression), 0
+        above, below = self._there(above, below)
+        with self._by_index():
+            for block in self._blocks(above, below, "DESC"):
+                counted += self._count_in_block(query, block, above, below, limit - counted)
+                if counted == limit:
+                    break
+        return counted
+
+    def stored(self, key: int, found: list[str]) -> list[str]:
+        sizes = range(self._SMALLEST, self._LARGEST + 1, self._STEP)
+        return [*found, *(_Block(size, key >> size).token for size in sizes)]
 
     def _walk(self, query: str, above: int, below: int, limit: int, order: str) -> tuple[list[int], int | None]:
-        """What the nearest rows hold, and the last key looked at; None when there are no more rows."""
-        near = f"SELECT event_pk, tokens FROM {self._between} ORDER BY event_pk {order} LIMIT %s"  # noqa: S608
+        """What the nearest rows hold, and the last key looked at; None when there is no need to go on."""
+        near = f"SELECT event_pk, tokens FROM {TABLE} WHERE {_BETWEEN} ORDER BY event_pk {order} LIMIT %s"  # noqa: S608
         sql = f"""WITH near AS MATERIALIZED ({near})
             SELECT event_pk, tokens @@ %s::tsquery FROM near ORDER BY event_pk {order}"""  # noqa: S608
         looked_at = _rows(sql, [above, below, self._WALK, query])
         found = [key for key, matches in looked_at if matches][:limit]
-        return found, looked_at[-1][0] if len(looked_at) == self._WALK else None
+        is_enough = len(found) == limit or len(looked_at) < self._WALK
+        return found, None if is_enough else looked_at[-1][0]
 
-    def _rest(self, query: str, above: int, below: int, limit: int, order: str) -> list[int]:
-        matching = f"SELECT event_pk FROM {self._between} AND tokens @@ %s::tsquery"  # noqa: S608
-        arguments: list[Any] = [above, below, query]
-        if self._probe(query, above, below, self._RARE + 1) > self._RARE:
-            return [key for (key,) in _rows(f"{matching} ORDER BY event_pk {order} LIMIT %s", [*arguments, limit])]
-        rare = f"WITH rare AS MATERIALIZED ({matching}) SELECT * FROM rare"  # noqa: S608
-        return [key for (key,) in _rows(f"{rare} ORDER BY 1 {order} LIMIT %s", [*arguments, limit])]
+    def _blocks(self, above: int, below: int, order: str) -> Iterator[_Block]:
+        """Blocks that together cover the keys between two, nearest first, each as large as its place allows."""
+        size = self._SMALLEST
+        while below > above + 1:
+            block = _Block(size, (below - 1 if order == "DESC" else above + 1) >> size)
+            yield block
+            if order == "DESC":
+                below = block.first
+            else:
+                above = block.last
+            # At the border of a larger block the next one may be that large.
+            is_border = (block.number if order == "DESC" else block.number + 1) % 2**self._STEP == 0
+            if is_border and size < self._LARGEST:
+                size += self._STEP
 
-    def count(self, expression: Expression, above: int, below: int, limit: int) -> int:
-        return self._probe(self._text(expression), above, below, limit)
+    def _in_block(self, query: str, block: _Block, above: int, below: int, limit: int, order: str) -> list[int]:
+        above, below = max(above, block.first - 1), min(below, block.last + 1)
+        sql = f"SELECT event_pk FROM {TABLE} WHERE tokens @@ %s::tsquery AND {_BETWEEN} LIMIT %s"  # noqa: S608
+        found = [key for (key,) in _rows(sql, [f"({query}) & {block.query}", above, below, self._MOST])]
+        if len(found) < self._MOST:
+            return sorted(found, reverse=order == "DESC")[:limit]
+        if block.size == self._SMALLEST:
+            return self._walk_on(query, above, below, limit, order)
+        found = []
+        for part in block.parts(self._STEP, order):
+            found += self._in_block(query, part, above, below, limit - len(found), order)
+            if len(found) == limit:
+                break
+        return found
 
-    def _probe(self, query: str, above: int, below: int, limit: int) -> int:
-        sql = f"""SELECT count(*) FROM (
-            SELECT 1 FROM {self._between} AND tokens @@ %s::tsquery LIMIT %s) probe"""  # noqa: S608
-        return int(_rows(sql, [above, below, query, limit])[0][0])
+    def _walk_on(self, query: str, above: int, below: int, limit: int, order: str) -> list[int]:
+        sql = f"""SELECT event_pk FROM {TABLE} WHERE {_BETWEEN} AND tokens @@ %s::tsquery
+            ORDER BY event_pk {order} LIMIT %s"""  # noqa: S608
+        return [key for (key,) in _rows(sql, [above, below, query, limit])]
+
+    def _count_in_block(self, query: str, block: _Block, above: int, below: int, limit: int) -> int:
+        # Without a condition on the key the index alone can count, where all rows are visible to all.
+        bounds, arguments = ("", []) if block.is_within(above, below) else (f"AND {_BETWEEN}", [above, below])
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {TABLE} WHERE tokens @@ %s::tsquery {bounds} LIMIT %s) counted"  # noqa: S608
+        return int(_rows(sql, [f"({query}) & {block.query}", *arguments, limit])[0][0])
+
+    def _there(self, above: int, below: int) -> tuple[int, int]:
+        """The two keys brought as near to each other as there are rows between them."""
+        sql = f"SELECT coalesce(min(event_pk), 0), coalesce(max(event_pk), 0) FROM {TABLE}"  # noqa: S608
+        oldest, newest = _rows(sql, [])[0]
+        return max(above, oldest - 1), min(below, newest + 1)
+
+    @contextmanager
+    def _by_index(self) -> Iterator[None]:
+        """The planner cannot know that a block's rows lie together, and would rather read the table."""
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
+            yield
 
     def everything(self, above: int, below: int) -> tuple[str, list[Any]]:
-        return f"SELECT event_pk FROM {self._between}", [above, below]  # noqa: S608
-
-    _between = f"{TABLE} WHERE event_pk > %s AND event_pk < %s"
+        return f"SELECT event_pk FROM {TABLE} WHERE {_BETWEEN}", [above, below]  # noqa: S608
 
     def _text(self, expression: Expression) -> str:
         return " & ".join(
@@ -229,8 +330,9 @@ def _rows(sql: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
-def _stored(found: list[str]) -> str | list[str]:
-    return " ".join(found) if connection.vendor == "sqlite" else found
+def stored(key: int, found: list[str]) -> str | list[str]:
+    """The tokens of the event with this key, as the table holds them."""
+    return _DIALECTS[connection.vendor].stored(key, found)
 
 
 def _texts_in(value: Any) -> Iterator[str]:

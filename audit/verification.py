@@ -1,36 +1,45 @@
-"""Proof that nothing was changed, put in, taken out, reordered or cut off: seals, events, checkpoints."""
+"""Proof that nothing was changed, put in, taken out, reordered or cut off: seals, events, purges, checkpoints.
+
+An event that is gone although it was sealed is in order when it was purged under a grant: the grant is on the trail
+itself, it names the rows that may go by their hashes, and their archive file is where it should be.
+"""
 
 import hmac
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import islice
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from itertools import accumulate, islice
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from audit import keys, proof
+from audit import keys, payloads, proof, purged, rows
 from audit.canonical import row_mac
-from audit.models import AuditEvent, AuditLeaf, AuditSeal
+from audit.models import AuditPayload, AuditSeal
 from audit.recorder import Outcome, record
 from audit.sealing import NO_HASH, statement
 from audit.vocabulary import TrailEvent
 
 _SEALS_AT_ONCE = 200
+# Events that are held in memory at once, and looked up by one query.
+_ROWS_AT_ONCE = 5_000
+_IN_ONE_QUERY = 1_000
 # A seal is at most this far behind; an event that waits longer was put in behind the sealer's back, or it stands still.
 LATEST = timedelta(minutes=2)
+
+_Leaf = tuple[int, bytes]  # position, row_hash
+_LEAF = 4  # as many columns of the leaf stand before the event's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """``where`` names the row: "event 17", "seal 3", "checkpoint 3"."""
+    """``where`` names the row: "event 17", "seal 3", "grant 2", "checkpoint 3"."""
 
     where: str
     what: str
@@ -38,10 +47,12 @@ class Problem:
 
 @dataclass(slots=True)
 class Tally:
-    """What a verification has looked at."""
+    """What a verification has looked at. ``purged`` and ``erased`` are in order: they were meant to go."""
 
     events: int = 0
     seals: int = 0
+    purged: int = 0
+    erased: int = 0
 
 
 def verify(now: datetime, tally: Tally) -> Iterator[Problem]:
@@ -52,52 +63,52 @@ def verify(now: datetime, tally: Tally) -> Iterator[Problem]:
     public = keys.public_keys()
     previous = NO_HASH
     for seals in _batches():
-        leaves = _leaves(seals)
-        events = _events([leaf.event_pk for group in leaves.values() for leaf in group])
+        sealed = list(rows.of_seals(seals[0].n, seals[-1].n))
+        leaves = _by_seal(sealed)
         for seal in seals:
             tally.seals += 1
             yield from _check_seal(seal, previous, leaves[seal.n], public)
-            for leaf in leaves[seal.n]:
-                tally.events += 1
-                yield from _check_sealed(leaf, events.get(leaf.event_pk))
             previous = bytes(seal.seal_hash)
+        yield from _check_sealed(sealed, tally)
     yield from _check_unsealed(now, tally)
+    yield from (Problem(where=where, what=what) for where, what in purged.check())
     yield from _check_checkpoints()
 
 
 def verify_and_record(tally: Tally, most: int = 100) -> list[Problem]:
     """Verify, and put on the trail that it was done and what came of it. At most ``most`` problems."""
     problems = list(islice(verify(timezone.now(), tally), most))
-    facts = {"events": tally.events, "seals": tally.seals, "problems": [f"{p.where}: {p.what}" for p in problems[:10]]}
+    facts = {**asdict(tally), "problems": [f"{p.where}: {p.what}" for p in problems[:10]]}
     with transaction.atomic():
         record(TrailEvent.VERIFIED, outcome=Outcome.FAILURE if problems else Outcome.SUCCESS, facts=facts)
     return problems
 
 
 def _batches() -> Iterator[list[AuditSeal]]:
+    """Seals in order, as many as hold about _ROWS_AT_ONCE events together."""
     last = 0
     while seals := list(AuditSeal.objects.filter(n__gt=last).order_by("n")[:_SEALS_AT_ONCE]):
-        yield seals
-        last = seals[-1].n
+        while seals:
+            taken = _few(seals)
+            yield seals[:taken]
+            last = seals[taken - 1].n
+            seals = seals[taken:]
 
 
-def _leaves(seals: Sequence[AuditSeal]) -> Mapping[int, list[AuditLeaf]]:
-    grouped: defaultdict[int, list[AuditLeaf]] = defaultdict(list)
-    rows = AuditLeaf.objects.filter(seal_n__gte=seals[0].n, seal_n__lte=seals[-1].n)
-    for leaf in rows.order_by("seal_n", "position"):
-        grouped[leaf.seal_n].append(leaf)
+def _few(seals: Sequence[AuditSeal]) -> int:
+    sizes = list(accumulate(seal.size for seal in seals))
+    return max(1, sum(1 for size in sizes if size <= _ROWS_AT_ONCE))
+
+
+def _by_seal(sealed: Sequence[rows.Row]) -> Mapping[int, list[_Leaf]]:
+    grouped: defaultdict[int, list[_Leaf]] = defaultdict(list)
+    for seal_n, position, _pk, row_hash, *_row in sealed:
+        grouped[seal_n].append((position, bytes(row_hash)))
     return grouped
 
 
-def _events(pks: Sequence[int]) -> dict[int, AuditEvent]:
-    found: dict[int, AuditEvent] = {}
-    for start in range(0, len(pks), 500):
-        found |= AuditEvent.objects.in_bulk(pks[start : start + 500])
-    return found
-
-
 def _check_seal(
-    seal: AuditSeal, previous: bytes, leaves: Sequence[AuditLeaf], public: Mapping[str, Ed25519PublicKey]
+    seal: AuditSeal, previous: bytes, leaves: Sequence[_Leaf], public: Mapping[str, Ed25519PublicKey]
 ) -> Iterator[Problem]:
     where = f"seal {seal.n}"
     said = statement(seal)
@@ -105,9 +116,9 @@ def _check_seal(
         yield Problem(where=where, what="does not follow the seal before it: one was taken out or put in")
     if bytes(seal.seal_hash) != proof.leaf_hash(said):
         yield Problem(where=where, what="was changed: its hash is not that of what it says")
-    if [leaf.position for leaf in leaves] != list(range(seal.size)):
+    if [position for position, _hash in leaves] != list(range(seal.size)):
         yield Problem(where=where, what=f"holds {len(leaves)} leaves instead of {seal.size}")
-    elif proof.root([bytes(leaf.row_hash) for leaf in leaves]) != bytes(seal.root):
+    elif proof.root([row_hash for _position, row_hash in leaves]) != bytes(seal.root):
         yield Problem(where=where, what="its leaves were changed: they do not lead to its root")
     if seal.key_id not in public:
         yield Problem(where=where, what=f"is signed by the unknown key {seal.key_id}")
@@ -118,55 +129,73 @@ def _check_seal(
         yield Problem(where=where, what="its signature is not valid")
 
 
-def _check_sealed(leaf: AuditLeaf, event: AuditEvent | None) -> Iterator[Problem]:
-    where = f"event {leaf.event_pk}"
-    if event is None:
-        yield Problem(where=where, what="was taken out after it was sealed")
-        return
-    yield from _check_event(event)
-    if bytes(event.row_hash) != bytes(leaf.row_hash):
-        yield Problem(where=where, what="is not the event that was sealed in this place")
+def _check_sealed(sealed: Sequence[rows.Row], tally: Tally) -> Iterator[Problem]:
+    """Every event against its leaf; what is gone has to be purged, what is kept beside it has to be its own."""
+    there = [leaf[_LEAF:] for leaf in sealed if leaf[_LEAF] is not None]
+    gone = [leaf[2] for leaf in sealed if leaf[_LEAF] is None]
+    tally.events += len(there)
+    details, unlawful = _details(there, tally), purged.unlawful(gone)
+    tally.purged += len(gone) - len(unlawful)
+    for _n, _position, event_pk, row_hash, *row in sealed:
+        if row[rows.PK] is None:
+            if event_pk in unlawful:
+                yield Problem(where=f"event {event_pk}", what=unlawful[event_pk])
+            continue
+        yield from _check_row(row, details)
+        if row[rows.ROW_HASH] != row_hash:
+            yield Problem(where=f"event {event_pk}", what="is not the event that was sealed in this place")
 
 
-def _check_event(event: AuditEvent) -> Iterator[Problem]:
-    """The row against itself: every column against the text, the text against its hash."""
-    where = f"event {event.pk}"
-    if proof.row_hash(event.canon, bytes(event.nonce)) != bytes(event.row_hash):
-        yield Problem(where=where, what="its text was changed")
-        return
-    if differing := _differing_columns(event):
-        yield Problem(where=where, what=f"was changed in {', '.join(differing)}")
+def _check_row(row: Sequence[Any], details: Mapping[int, str]) -> Iterator[Problem]:
+    """The row against itself, and its erasable details against the row."""
+    if what := rows.problem(row):
+        yield Problem(where=f"event {row[rows.PK]}", what=what)
+    if what := details.get(row[rows.PK], ""):
+        yield Problem(where=f"event {row[rows.PK]}", what=what)
 
 
-def _differing_columns(event: AuditEvent) -> list[str]:
-    told: dict[str, Any] = json.loads(event.canon)
-    told.pop("facts")
-    digest = told.pop("payload")
-    shown = {name: getattr(event, name) for name in told}
-    shown["at"] = event.at.astimezone(UTC).isoformat(timespec="microseconds")
-    for name in ("event_id", "request_id", "parent_event_id"):
-        shown[name] = None if shown[name] is None else str(shown[name])
-    differing = [name for name, value in told.items() if shown[name] != value]
-    if (None if event.payload_digest is None else bytes(event.payload_digest).hex()) != digest:
-        differing.append("payload_digest")
-    return differing
+def _details(found: Sequence[rows.Row], tally: Tally) -> dict[int, str]:
+    """What is wrong with the erasable details of these rows, by key. Those that are gone are counted: it is allowed."""
+    asked = {row[rows.PK]: row for row in found if row[rows.DIGEST] is not None}
+    pks, wrong, there = list(asked), {}, 0
+    for start in range(0, len(pks), _IN_ONE_QUERY):
+        for payload in AuditPayload.objects.filter(pk__in=pks[start : start + _IN_ONE_QUERY]):
+            there += 1
+            row = asked[payload.pk]
+            if not payloads.is_as_recorded(payload, bytes(row[rows.NONCE]), bytes(row[rows.DIGEST])):
+                wrong[payload.pk] = "its details were changed, or were encrypted with another key"
+    tally.erased += len(asked) - there
+    return wrong
 
 
 def _check_unsealed(now: datetime, tally: Tally) -> Iterator[Problem]:
-    key = settings.AUDIT_KEY.encode()
-    sealed = AuditLeaf.objects.filter(event_pk=OuterRef("pk"))
-    for event in AuditEvent.objects.filter(~Exists(sealed)).order_by("pk").iterator(chunk_size=2000):
-        tally.events += 1
-        where = f"event {event.pk}"
-        yield from _check_event(event)
-        if not hmac.compare_digest(bytes(event.row_mac), row_mac(bytes(event.row_hash), key)):
-            yield Problem(where=where, what="was not recorded by this installation: its MAC is wrong")
-        if event.schema_v != proof.ROW_VERSION:
-            yield Problem(where=where, what=f"has the unknown version {event.schema_v}")
-        if now - event.at > LATEST:
-            yield Problem(
-                where=where, what="has waited for a seal for too long: put in later, or the sealer stands still"
-            )
+    last = 0
+    while waiting := list(rows.of_waiting(last, _IN_ONE_QUERY)):
+        tally.events += len(waiting)
+        details = _details(waiting, tally)
+        for row in waiting:
+            yield from _check_row(row, details)
+            yield from _check_waiting(row, now)
+        last = waiting[-1][rows.PK]
+
+
+def _check_waiting(row: rows.Row, now: datetime) -> Iterator[Problem]:
+    """What no seal covers yet: whether we recorded it, and how long it waits."""
+    where, row_hash = f"event {row[rows.PK]}", bytes(row[rows.ROW_HASH])
+    mac, version = row[-2:]
+    if not hmac.compare_digest(bytes(mac), row_mac(row_hash, settings.AUDIT_KEY.encode())):
+        yield Problem(where=where, what="was not recorded by this installation: its MAC is wrong")
+    if version != proof.ROW_VERSION:
+        yield Problem(where=where, what=f"has the unknown version {version}")
+    if _has_waited_too_long(row[rows.AT], now):
+        yield Problem(where=where, what="has waited for a seal for too long: put in later, or the sealer stands still")
+
+
+def _has_waited_too_long(at: str, now: datetime) -> bool:
+    try:
+        return now - datetime.fromisoformat(at) > LATEST
+    except ValueError:
+        return True  # no time that we wrote
 
 
 def _check_checkpoints() -> Iterator[Problem]:

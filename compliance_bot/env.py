@@ -3,7 +3,9 @@
 import contextlib
 import os
 import secrets
+from collections.abc import Collection
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -79,3 +81,74 @@ def database(url: str) -> dict[str, object]:
     if not url.startswith(("postgres://", "postgresql://")):
         raise ImproperlyConfigured("DATABASE_URL: not a database address (postgres://user:password@host:5432/name)")
     return dict(environ.Env.db_url_config(url))
+
+
+def receiver(name: str, schemes: Collection[str]) -> str:
+    """Where to send something, such as tls://host:6514; empty for nowhere."""
+    value = text(name, "")
+    parts = _split(name, value)
+    if value and (parts.scheme not in schemes or not parts.port or parts.path or parts.query or parts.fragment):
+        known = ", ".join(f"{scheme}://host:port" for scheme in schemes)
+        raise ImproperlyConfigured(f"{name}: not one of {known}")
+    return value
+
+
+def web_address(name: str, *, plain: Collection[str]) -> str:
+    """An https address, empty for none. ``plain``: the hosts for which http is good enough."""
+    value = text(name, "")
+    parts = _split(name, value)
+    if value and parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in plain):
+        raise ImproperlyConfigured(f"{name}: must begin with https://")
+    return value
+
+
+def _split(name: str, value: str) -> SplitResult:
+    """The parts of an address; the error never repeats one that could hold a password."""
+    try:
+        parts = urlsplit(value)
+        wrong = (bool(value) and not parts.hostname) or parts.port == 0 or "@" in parts.netloc
+    except ValueError:
+        wrong = True
+    if wrong or not (value.isascii() and value.isprintable()) or " " in value:
+        raise ImproperlyConfigured(f"{name}: not an address (scheme://host:port, without a user name)")
+    return parts
+
+
+def header(name: str) -> str:
+    """A value that travels in an HTTP header."""
+    value = text(name, "")
+    if not (value.isascii() and value.isprintable()):
+        raise ImproperlyConfigured(f"{name}: holds characters that no HTTP header may hold")
+    return value
+
+
+def file(name: str) -> str:
+    """The path of a file that can be read; empty for none."""
+    value = text(name, "")
+    if value and not os.access(value, os.R_OK):
+        raise ImproperlyConfigured(f"{name}: cannot read {value}")
+    return value
+
+
+def mail_addresses(name: str, *, server: str) -> list[str]:
+    """Addresses that mail goes to by the server that the variable ``server`` names."""
+    found = words(name)
+    if found and not text(server, ""):
+        raise ImproperlyConfigured(f"{name}: no mail can be sent without {server}; set it too")
+    for address in found:
+        if address.count("@") != 1 or not address.isprintable() or " " in address:
+            raise ImproperlyConfigured(f"{name}: {address!r} is not a mail address")
+    return found
+
+
+def mail(name: str) -> dict[str, object]:
+    """Django's mail settings, from an address such as smtp+tls://user:password@host:587. Empty: to the console."""
+    value = text(name, "") or "consolemail://"
+    try:
+        found = dict(environ.Env.email_url_config(value))
+    except (ImproperlyConfigured, KeyError, ValueError):
+        found = {}
+    if not found or (value.startswith("smtp") and not (found["EMAIL_HOST"] and found["EMAIL_PORT"])):
+        raise ImproperlyConfigured(f"{name}: not a mail server's address (smtp+tls://user:password@host:587)")
+    # What the address leaves out keeps Django's default.
+    return {key: setting for key, setting in found.items() if setting is not None}

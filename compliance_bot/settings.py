@@ -25,6 +25,11 @@ SANDBOX_URL = f"http://127.0.0.1:{SANDBOX_PORT}"
 
 # One line a seal, outside the database; best on another disk or a share.
 AUDIT_CHECKPOINT_FILE = Path(env.text("AUDIT_CHECKPOINT_FILE", str(DATA_DIR / "audit-checkpoints.jsonl")))
+# Where events go that leave the searchable table; worth a disk of its own, and in every backup.
+AUDIT_ARCHIVE_DIR = Path(env.text("AUDIT_ARCHIVE_DIR", str(DATA_DIR / "audit-archive")))
+# Prepared exports wait here for their owners; reports stay until somebody takes them away.
+AUDIT_EXPORT_DIR = Path(env.text("AUDIT_EXPORT_DIR", str(DATA_DIR / "exports")))
+AUDIT_REPORT_DIR = Path(env.text("AUDIT_REPORT_DIR", str(DATA_DIR / "reports")))
 
 DEBUG = False
 SECRET_KEY = env.key("SECRET_KEY", DATA_DIR / "secret.key")
@@ -135,7 +140,8 @@ AUTH_PASSWORD_VALIDATORS = [
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
 LOGIN_URL = "admin:login"
 
-AUDITLOG_CID_GETTER = "audit.diffs.request_id"
+AUDITLOG_LOGENTRY_MODEL = "audit.FieldChange"  # has no table: differences go to the trail
+MIGRATION_MODULES = {"auditlog": None}  # its migrations would make its own table all the same
 AUDITLOG_DISABLE_REMOTE_ADDR = True  # it trusts the left-most X-Forwarded-For; the trail records the address
 
 LANGUAGE_CODE = env.choice("LANGUAGE_CODE", "en", ("en", "zh-hans"))  # of what the system itself writes
@@ -182,6 +188,19 @@ CONTENT_SECURITY_POLICY = {
 
 # The only private address that outgoing requests may reach, and only in the sandbox.
 EGRESS_ALLOW = [f"127.0.0.1:{SANDBOX_PORT}"] if SANDBOX else []
+
+# Where sealed audit events are told outside (docs/forwarding.md); empty: nowhere.
+AUDIT_SYSLOG = env.receiver("AUDIT_SYSLOG", ("udp", "tcp", "tls"))
+AUDIT_SYSLOG_CA = env.file("AUDIT_SYSLOG_CA")
+AUDIT_FORWARD_URL = env.web_address("AUDIT_FORWARD_URL", plain=("127.0.0.1", "localhost", "::1") if SANDBOX else ())
+AUDIT_FORWARD_TOKEN = env.header("AUDIT_FORWARD_TOKEN")
+# Who is told of checkpoints and alarms: mail addresses, and the name of a channel.
+AUDIT_MAIL = env.mail_addresses("AUDIT_MAIL", server="EMAIL_URL")
+AUDIT_CHANNEL = env.text("AUDIT_CHANNEL", "")
+
+vars().update(env.mail("EMAIL_URL"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "compliance-bot@localhost")
 
 LOGGING = {
     "version": 1,

@@ -32,6 +32,9 @@ def own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and secrets of one test are not another's."""
     monkeypatch.setattr(settings, "DATA_DIR", tmp_path / "data")
     monkeypatch.setattr(settings, "AUDIT_CHECKPOINT_FILE", tmp_path / "data" / "checkpoints.jsonl")
+    monkeypatch.setattr(settings, "AUDIT_ARCHIVE_DIR", tmp_path / "data" / "archive")
+    monkeypatch.setattr(settings, "AUDIT_EXPORT_DIR", tmp_path / "data" / "exports")
+    monkeypatch.setattr(settings, "AUDIT_REPORT_DIR", tmp_path / "data" / "reports")
     (tmp_path / "data").mkdir()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from tests import machine
 
 _TABLES = ["tests/services", "tests/audit", "tests/admin"]
-_PROCESSES = ["tests/drills", "tests/e2e"]
+_PROCESSES = ["tests/drills", "tests/deploy", "tests/e2e"]
 
 
 def main() -> int:

@@ -11,9 +11,10 @@ class WorkflowsConfig(AppConfig):
         from audit import vocabulary
         from workflows import checks, roles, schedules, tracking, triggers  # noqa: F401 - importing checks, tracking registers
         from workflows.domain.events import DECISIONS, Event
-        from workflows.services import messages  # noqa: F401 - declares how a mass send is carried out
+        from workflows.services import completeness, messages, notices  # noqa: F401 - registers checks; declares mass sends
 
         vocabulary.declare(Event, urgent=DECISIONS, classes={vocabulary.DECISION: DECISIONS})
+        notices.register()
         triggers.GUARDS.watch(self)
         post_migrate.connect(roles.create_missing, sender=self)
         post_migrate.connect(schedules.sync, sender=self)

@@ -1,12 +1,22 @@
 """What workers run. A task takes up the cause it was queued under, calls one service, and returns nothing."""
 
+import logging
+import time
 import uuid
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 
 from django.utils import timezone
 
-from audit import context, sealing
-from workflows.services import clock, delivery, runs
+from audit import checkpoints, completeness, context, forwarding, retention, sealing
+from audit.export import jobs
+from workflows.services import clock, delivery, housekeeping, queue, runs
+
+logger = logging.getLogger(__name__)
+
+# A queue task is killed after 60 seconds; a turn ends by itself before, between two short transactions.
+_TURN_SECONDS = 40
 
 
 def execute_run(run_id: int, cause: dict[str, str]) -> None:
@@ -19,6 +29,16 @@ def dispatch(message_id: int, cause: dict[str, str]) -> None:
         delivery.dispatch(message_id)
 
 
+def forward(receiver: str, cause: dict[str, str]) -> None:
+    with _under(cause):
+        forwarding.forward(receiver)
+
+
+def export(export_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        jobs.work(export_id)
+
+
 def tick() -> None:
     """The queue's own schedule calls this each minute, in case the clock process is not there."""
     clock.tick()
@@ -26,7 +46,30 @@ def tick() -> None:
 
 def nightly() -> None:
     """The slow, complete looks."""
-    sealing.sweep(timezone.now())
+    with context.system_acting():
+        now = timezone.now()
+        for look in (sealing.sweep, checkpoints.send_daily, completeness.run_and_record):
+            _by_itself(partial(look, now))
+        queue.enqueue("workflows.tasks.clean_up", 1)
+
+
+def clean_up(turn: int, cause: dict[str, str]) -> None:
+    """Purge, expire, keep house. What its time is not enough for is taken up by a further turn."""
+    with _under(cause):
+        now, until = timezone.now(), time.monotonic() + _TURN_SECONDS
+        works = (retention.purge, retention.expire_archives, housekeeping.keep_house, jobs.expire)
+        unfinished = [_by_itself(partial(work, now, until)) is False for work in works]
+        if any(unfinished):
+            queue.enqueue("workflows.tasks.clean_up", turn + 1)
+
+
+def _by_itself(work: Callable[[], object]) -> object:
+    """One work that fails must not stop the others; it is told loudly, each night."""
+    try:
+        return work()
+    except Exception:
+        logger.exception("the night could not finish %s", work)
+        return None
 
 
 def _under(cause: dict[str, str]) -> AbstractContextManager[context.Cause]:

@@ -188,6 +188,7 @@ class Migration(migrations.Migration):
                 ('below_pk', models.PositiveBigIntegerField(help_text='Events from this key on are not in it.', null=True)),
                 ('next_below', models.PositiveBigIntegerField(help_text='Where to go on: keys below this.', null=True)),
                 ('bytes_done', models.PositiveBigIntegerField(default=0)),
+                ('proofs_done', models.PositiveBigIntegerField(default=0, help_text='Bytes of the proofs, in a package.')),
                 ('rows_done', models.PositiveBigIntegerField(default=0, verbose_name='rows')),
                 ('rows_expected', models.PositiveBigIntegerField(null=True)),
                 ('lease_until', models.DateTimeField(null=True)),
@@ -197,6 +198,7 @@ class Migration(migrations.Migration):
                 ('sha256', models.CharField(blank=True, max_length=64)),
                 ('size', models.PositiveBigIntegerField(null=True, verbose_name='bytes')),
                 ('problem', models.CharField(blank=True, max_length=300, verbose_name='problem')),
+                ('copy_as', models.CharField(blank=True, help_text='Its name in the folder of reports.', max_length=150)),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='owner')),
             ],
             options={

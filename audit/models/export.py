@@ -40,6 +40,7 @@ class AuditExport(models.Model):
     below_pk = models.PositiveBigIntegerField(null=True, help_text="Events from this key on are not in it.")
     next_below = models.PositiveBigIntegerField(null=True, help_text="Where to go on: keys below this.")
     bytes_done = models.PositiveBigIntegerField(default=0)
+    proofs_done = models.PositiveBigIntegerField(default=0, help_text="Bytes of the proofs, in a package.")
     rows_done = models.PositiveBigIntegerField(_("rows"), default=0)
     rows_expected = models.PositiveBigIntegerField(null=True)
     lease_until = models.DateTimeField(null=True)
@@ -49,6 +50,7 @@ class AuditExport(models.Model):
     sha256 = models.CharField(max_length=64, blank=True)
     size = models.PositiveBigIntegerField(_("bytes"), null=True)
     problem = models.CharField(_("problem"), max_length=300, blank=True)
+    copy_as = models.CharField(max_length=150, blank=True, help_text="Its name in the folder of reports.")
 
     class Meta:
         verbose_name = _("export")

@@ -21,8 +21,9 @@ from django.db import connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from audit import canonical, keys, proof, sealing, search_index, triggers, vocabulary
+from audit import canonical, checkpoints, keys, proof, sealing, search_index, triggers, vocabulary
 from audit.models import AuditEvent, AuditLeaf, AuditSeal
+from audit.vocabulary import TrailEvent
 
 # One event in a thousand says one of these.
 RARE = ("whistleblower", "举报人")
@@ -81,7 +82,8 @@ _LEAF_COLUMNS = ("event_pk", "seal_n", "position", "row_hash")
 def fill(n: int) -> None:
     """Append ``n`` sealed and indexed events, spread evenly from the newest event (at most 30 days ago) until now."""
     choice = random.Random(n)  # noqa: S311 - no secrets are made of it
-    names = [what for what, _label in vocabulary.labels()]
+    # What a purge was granted is looked up by verification: there were none.
+    names = [what for what, _label in vocabulary.labels() if what != TrailEvent.PURGE_GRANTED]
     shapes = [_shape(choice, choice.choice(names), number) for number in range(min(n, _SHAPES))]
     last = AuditEvent.objects.aggregate(pk=Max("pk"), at=Max("at"))
     now = timezone.now()
@@ -94,7 +96,7 @@ def fill(n: int) -> None:
             with transaction.atomic():
                 _write(rows)
             for seal in AuditSeal.objects.order_by("-n")[: len(rows) // sealing.BATCH + 1][::-1]:
-                sealing._write_checkpoint(seal)
+                checkpoints.append(seal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,8 @@ def _write(rows: Sequence[_Row]) -> None:
     if connection.vendor == "postgresql":
         _copy(AuditEvent._meta.db_table, _EVENT_COLUMNS, (row.values for row in rows))
         _copy(AuditLeaf._meta.db_table, _LEAF_COLUMNS, leaves)
-        vectors = ((row.pk, " ".join(f"'{token}'" for token in row.tokens)) for row in rows)
+        stored = ((row.pk, search_index.stored(row.pk, row.tokens)) for row in rows)
+        vectors = ((pk, " ".join(f"'{token}'" for token in tokens)) for pk, tokens in stored)
         _copy(search_index.TABLE, ("event_pk", "tokens"), vectors)
         with connection.cursor() as cursor:
             sequence = f"pg_get_serial_sequence('{AuditEvent._meta.db_table}', 'id')"

@@ -136,6 +136,23 @@ class TestATamperedTrailIsFoundOut:
             self.run("UPDATE audit_auditevent SET id = %s WHERE id = %s", new, old)
         assert [line.split(":")[0] for line in problems()] == [f"event {first}", f"event {second}"]
 
+    @pytest.mark.skipif(connection.vendor != "sqlite", reason="other databases refuse such values")
+    @pytest.mark.parametrize(
+        ("column", "problem"),
+        [("at", "was changed in at"), ("request_id", "was changed: a column holds what cannot be read")],
+    )
+    def test_a_column_with_rubbish(self, column: str, problem: str) -> None:
+        self.run(f"UPDATE audit_auditevent SET {column} = 'rubbish' WHERE id = %s", self.pks[1])  # noqa: S608
+        assert problems() == [f"event {self.pks[1]}: {problem}"]
+
+    @pytest.mark.parametrize("fact", ["plain", '"', "\\", '},"ip":null', "\x07 \u2028 群发 😀"])
+    def test_facts_that_look_like_columns_are_neither_an_alarm_nor_a_way_round(self, fact: str) -> None:
+        pk = record(AccessEvent.DENIED, why=fact, facts={"ip": fact, "why": {'},"ip":': fact}}).pk
+        seal_all()
+        assert problems() == []
+        self.run("UPDATE audit_auditevent SET why = %s WHERE id = %s", "another", pk)
+        assert problems() == [f"event {pk}: was changed in why"]
+
     def test_a_deleted_row(self) -> None:
         self.run("DELETE FROM audit_auditevent WHERE id = %s", self.pks[1])
         assert problems() == [f"event {self.pks[1]}: was taken out after it was sealed"]

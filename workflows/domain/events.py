@@ -48,6 +48,7 @@ class Event(TextChoices):
     CHANNEL_REPAIRED = "channel.repaired", _("Channel in use again")
 
     SECRET_STORED = "secret.stored", _("Secret stored")
+    SECRET_READ = "secret.read", _("Secret read")
 
     POLICY_LOADED = "policy.loaded", _("Policy loaded")
 

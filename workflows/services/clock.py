@@ -8,10 +8,12 @@ from typing import TypeVar
 from django.db import transaction
 from django.utils import timezone
 
-from audit import context, sealing
+from audit import context, forwarding, reports, sealing
+from audit.export import jobs
 from workflows.domain.states import MessageState, WorkflowState
 from workflows.models import ApprovalRequest, Cadence, Message
 from workflows.services import approvals, delivery, messages, runs
+from workflows.services.queue import enqueue
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,9 @@ def tick() -> None:
     _each("run", runs.abandoned(now), lambda run: runs.hand_out_again(run, now))
     _each("delivery", delivery.abandoned(now), delivery.give_up)
     _each("seal", [now], sealing.seal_due)
+    _each("receiver", forwarding.due(now), lambda name: _forward(name, now))
+    _each("report", reports.due(now), lambda report: reports.start(report, now))
+    _each("export", jobs.due(now), lambda export: _prepare(export, now))
 
 
 def _each(what: str, rows: Iterable[T], act: Callable[[T], object]) -> None:
@@ -39,6 +44,18 @@ def _each(what: str, rows: Iterable[T], act: Callable[[T], object]) -> None:
             act(row)
         except Exception:
             logger.exception("the clock could not deal with %s %s", what, row)
+
+
+def _forward(receiver: str, now: datetime) -> None:
+    with transaction.atomic(), context.system_acting():
+        if forwarding.reserve(receiver, now):
+            enqueue("workflows.tasks.forward", receiver)
+
+
+def _prepare(export: jobs.Job, now: datetime) -> None:
+    with transaction.atomic(), jobs.under(export):
+        if jobs.reserve(export, now):
+            enqueue("workflows.tasks.export", export.pk)
 
 
 def _wake(message: Message, now: datetime) -> None:

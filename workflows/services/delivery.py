@@ -17,7 +17,6 @@ from django.utils.translation import gettext as _
 
 from audit import context, story
 from audit.recorder import Outcome, record
-from compliance_bot.guardrails import policy
 from compliance_bot.guardrails.http import GuardedSession
 from compliance_bot.guardrails.secrets import SecretError
 from workflows import channels
@@ -40,7 +39,7 @@ from workflows.domain.states import (
 from workflows.models import ApprovalRequest, Channel, Delivery, DeliveryAttempt, Message
 from workflows.registry import UnknownKind
 from workflows.services import messages, outbound, secrets
-from workflows.services.pacing import Lane, take_slot
+from workflows.services.pacing import channel_lanes, take_slot
 
 # Longer than any adapter's call may take (its total deadline is 15 s), so that a live worker is never overtaken.
 LEASE = timedelta(seconds=45)
@@ -80,11 +79,7 @@ def _claim(message_id: int) -> Claim | None:
             delivery = _next_due(message_id, now)
             if delivery is None or not _gate_is_open(delivery.message):
                 return None
-            lanes = [
-                Lane(f"channel:{delivery.channel_id}", delivery.channel.per_minute),
-                Lane("outbound", policy.current().actions.rate_limit_per_minute),
-            ]
-            free_at = take_slot(lanes, now)
+            free_at = take_slot(channel_lanes(delivery.channel), now)
             if free_at is None:
                 return _take(delivery, now)
             # The channel is busy: everything of this message that goes through it waits for the same instant.
@@ -164,7 +159,7 @@ def _send(claim: Claim, http: GuardedSession) -> None:
 def _call(delivery: Delivery, channel: Channel, http: GuardedSession) -> Receipt:
     try:
         adapter = channels.registry.get(channel.kind)
-        values = secrets.of_channel(channel)
+        values = secrets.of_channel(channel, purpose=f"delivery of message {delivery.message_id}")
     except (UnknownKind, SecretError) as error:
         raise Rejected("unusable", str(error), channel_broken=True) from error
     # Bound to the very values that are used: between release and now the channel may have been led elsewhere.

@@ -193,7 +193,7 @@ def _require_usable(channel: Channel) -> str:
         raise Invalid(_("The channel “%(name)s” is switched off.") % {"name": channel}, field="audience")
     try:
         adapter = channels.registry.get(channel.kind)
-        values = secrets.of_channel(channel)
+        values = secrets.of_channel(channel, purpose="preview")
     except (UnknownKind, SecretError) as error:
         raise Invalid(f"{channel}: {error}", field="audience") from error
     if missing := [field for field in adapter.secret_fields if field not in values]:

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 
-from workflows.models import SendSlot
+from compliance_bot.guardrails import policy
+from workflows.models import Channel, SendSlot
 
 # A little more than the minute that a receiver counts: our clock starts before its clock does.
 WINDOW = timedelta(seconds=61)
@@ -18,6 +19,14 @@ class Lane:
 
     name: str
     limit: int
+
+
+def channel_lanes(channel: Channel) -> list[Lane]:
+    """Whatever leaves by a channel keeps to the channel's own pace and to the one of all together."""
+    return [
+        Lane(f"channel:{channel.pk}", channel.per_minute),
+        Lane("outbound", policy.current().actions.rate_limit_per_minute),
+    ]
 
 
 def take_slot(lanes: Sequence[Lane], now: datetime) -> datetime | None:

@@ -10,7 +10,7 @@ from django_q.tasks import async_task
 from audit import context
 
 
-def enqueue(task: str, pk: int) -> None:
+def enqueue(task: str, pk: int | str) -> None:
     """Ask a worker to look at a row, under the cause in force.
 
     With the queue in the same database this is part of the transaction: no commit, no task.

@@ -19,7 +19,9 @@ class Command(BaseCommand):
         problems = verify_and_record(tally, most)
         for problem in problems:
             self.stdout.write(f"{problem.where}: {problem.what}")
-        looked = f"{tally.events} events, {tally.seals} seals"
+        counts = {"events": tally.events, "seals": tally.seals}
+        counts |= {"purged under a grant": tally.purged, "without their details": tally.erased}
+        looked = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         if problems:
             raise CommandError(f"The audit trail is NOT intact ({looked} looked at). First: {problems[0].where}.")
         self.stdout.write(f"The audit trail is intact: {looked}.")

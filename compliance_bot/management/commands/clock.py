@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, close_old_connections
 
-from workflows.services import clock
+from workflows.services import clock, policies
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +22,13 @@ class Command(BaseCommand):
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         signal.signal(signal.SIGINT, lambda *_: stop.set())
+        first = True
         while not stop.wait(TICK_SECONDS):
             try:
                 close_old_connections()
+                if first:
+                    policies.note_policy()
+                    first = False
                 clock.tick()
             except DatabaseError:
                 # The database is restarting; the rows are still due when it is back.

@@ -13,13 +13,10 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from audit.recorder import record
-from compliance_bot import example
-from compliance_bot.guardrails import policy
+from compliance_bot import example, tables
 from compliance_bot.supervisor import Process, Supervisor
-from workflows.domain.canonical import digest
-from workflows.domain.events import Event
 from workflows.roles import OFFICER
+from workflows.services import policies
 
 
 class Command(BaseCommand):
@@ -47,12 +44,10 @@ class Command(BaseCommand):
 
     def _prepare(self) -> None:
         self._say("Preparing the database ...")
-        call_command("migrate", verbosity=0)
-        call_command("createcachetable", verbosity=0)
+        tables.bring_up_to_date()
         call_command("collectstatic", interactive=False, verbosity=0)
         call_command("check", databases=["default"], stdout=io.StringIO())  # it stops the start, or has nothing to say
-        with transaction.atomic():
-            record(Event.POLICY_LOADED, facts={"sha256": digest({"policy": repr(policy.current())})})
+        policies.note_policy()
         if not User.objects.exists():
             self._make_first_people()
 
