@@ -10,3 +10,4 @@ class AuditConfig(AppConfig):
         from audit import access, diffs, retention, self_checks, triggers  # noqa: F401 - importing connects the receivers
 
         triggers.GUARDS.watch(self)
+        diffs.track(self.get_model("AuditReport"), exclude=["next_at"])

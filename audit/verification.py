@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from audit import keys, payloads, proof, purged, rows
 from audit.canonical import row_mac
-from audit.models import AuditPayload, AuditSeal
+from audit.models import AuditLeaf, AuditPayload, AuditSeal
 from audit.recorder import Outcome, record
 from audit.sealing import NO_HASH, statement
 from audit.vocabulary import TrailEvent
@@ -35,6 +35,10 @@ LATEST = timedelta(minutes=2)
 
 _Leaf = tuple[int, bytes]  # position, row_hash
 _LEAF = 4  # as many columns of the leaf stand before the event's
+
+
+# Events that are verified within seconds.
+AT_ONCE = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,11 @@ def verify(now: datetime, tally: Tally) -> Iterator[Problem]:
     yield from _check_unsealed(now, tally)
     yield from (Problem(where=where, what=what) for where, what in purged.check())
     yield from _check_checkpoints()
+
+
+def is_long() -> bool:
+    """Whether a verification takes longer than somebody waits, or than a task may run."""
+    return AuditLeaf.objects.order_by()[: AT_ONCE + 1].count() > AT_ONCE
 
 
 def verify_and_record(tally: Tally, most: int = 100) -> list[Problem]:

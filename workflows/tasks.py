@@ -9,7 +9,7 @@ from functools import partial
 
 from django.utils import timezone
 
-from audit import checkpoints, completeness, context, forwarding, retention, sealing
+from audit import checkpoints, completeness, context, forwarding, retention, sealing, verification
 from audit.export import jobs
 from workflows.services import clock, delivery, housekeeping, queue, runs
 
@@ -51,6 +51,14 @@ def nightly() -> None:
         for look in (sealing.sweep, checkpoints.send_daily, completeness.run_and_record):
             _by_itself(partial(look, now))
         queue.enqueue("workflows.tasks.clean_up", 1)
+        if not verification.is_long():
+            queue.enqueue("workflows.tasks.verify", 1)
+
+
+def verify(turn: int, cause: dict[str, str]) -> None:
+    """A trail that takes longer than a task may run is verified by a timer of its own (deploy/systemd)."""
+    with _under(cause):
+        verification.verify_and_record(verification.Tally())
 
 
 def clean_up(turn: int, cause: dict[str, str]) -> None:

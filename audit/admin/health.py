@@ -14,15 +14,13 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from audit import archive, completeness, forwarding, holds, keys, retention, sealing, self_checks
-from audit.models import AuditEvent, AuditForwarder, AuditLeaf, AuditPurgeGrant, AuditSeal
+from audit import archive, completeness, forwarding, holds, keys, retention, sealing, self_checks, verification
+from audit.models import AuditEvent, AuditForwarder, AuditPurgeGrant, AuditSeal
 from audit.verification import Tally, verify_and_record
 from audit.vocabulary import TrailEvent
 from compliance_bot.guardrails import policy
 from compliance_bot.guardrails.paging import BoundedPaginator, CalmList
 
-# Sealed events that a page verifies while somebody waits: some seconds.
-VERIFY_LIMIT = 200_000
 COUNT_LIMIT = 10_000
 
 
@@ -74,7 +72,7 @@ class AuditSealAdmin(CalmList, admin.ModelAdmin[AuditSeal]):
 
 
 def _verify(request: HttpRequest) -> None:
-    if _is_long():
+    if verification.is_long():
         messages.error(request, _("The trail is too long to be verified while you wait: run manage.py verify_audit."))
         return
     tally = Tally()
@@ -92,10 +90,6 @@ def _check(request: HttpRequest) -> None:
         messages.success(request, _("Nothing is missing."))
 
 
-def _is_long() -> bool:
-    return AuditLeaf.objects.order_by()[: VERIFY_LIMIT + 1].count() > VERIFY_LIMIT
-
-
 def overview(now: datetime) -> dict[str, Any]:
     """Everything that the page shows. Its cost does not grow with the trail."""
     seal, late = sealing.status(now)
@@ -106,7 +100,7 @@ def overview(now: datetime) -> dict[str, Any]:
         "late": late,
         "guards": guards,
         "verified": completeness.newest(TrailEvent.VERIFIED),
-        "is_long": _is_long(),
+        "is_long": verification.is_long(),
         **_completeness(),
         **_kept(now),
         "checkpoint": self_checks.newest_checkpoint(),

@@ -260,5 +260,5 @@ def test_the_four_roles_exist_with_the_least_they_need() -> None:
     assert not author.has_perm("workflows.decide_approvalrequest")
     assert not author.has_perm("workflows.change_channel")
     auditor = people.person("audrey", roles.AUDITOR)
-    changing = [name for name in auditor.get_all_permissions() if ".view_" not in name and ".export_" not in name]
-    assert changing == []
+    changing = {name for name in auditor.get_all_permissions() if ".view_" not in name and ".export_" not in name}
+    assert changing == {"audit.add_auditreport", "audit.change_auditreport"}  # an export that recurs

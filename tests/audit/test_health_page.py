@@ -10,8 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from audit import sealing
-from audit.admin import health
+from audit import sealing, verification
 from audit.models import AuditEvent, AuditForwarder, AuditHold, AuditSeal
 from audit.recorder import Outcome, record
 from audit.vocabulary import AccessEvent, TrailEvent
@@ -98,7 +97,7 @@ def test_a_broken_trail_is_told_with_its_first_bad_rows(audrey: Client) -> None:
 
 
 def test_a_long_trail_is_not_verified_by_a_page(audrey: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "VERIFY_LIMIT", 1)
+    monkeypatch.setattr(verification, "AT_ONCE", 1)
     seal()
     seal()
     assert 'name="verify"' not in shown(audrey)

@@ -37,16 +37,37 @@ def problems() -> list[str]:
 
 class TestSealing:
     def test_a_quiet_event_waits_for_company(self) -> None:
+        seal_all()  # what installing has recorded
         events(1)
         now = timezone.now()
         assert sealing.seal_due(now) is None
         seal = sealing.seal_due(now + sealing.PATIENCE)
         assert seal is not None
-        assert seal.size == AuditEvent.objects.count()
+        assert seal.size == 1
 
     def test_a_decision_is_sealed_at_once(self) -> None:
         record(Event.APPROVAL_GRANTED, why="Reads well")
         assert sealing.seal_due(timezone.now()) is not None
+
+    def test_what_was_not_recorded_here_is_never_sealed(self) -> None:
+        """Whoever can write into the table cannot make an event of it by waiting for the next seal."""
+        forged = events(1, "forged")[0]
+        triggers.GUARDS.remove(connection)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE audit_auditevent SET row_mac = nonce WHERE id = %s", [forged])
+        triggers.GUARDS.install(connection)
+        genuine = events(1, "genuine")[0]
+        seal_all()
+        assert AuditLeaf.objects.filter(event_pk=genuine).exists()
+        assert not AuditLeaf.objects.filter(event_pk=forged).exists()
+        assert problems() == [f"event {forged}: was not recorded by this installation: its MAC is wrong"]
+
+    def test_a_backlog_is_sealed_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seal_all()
+        monkeypatch.setattr(sealing, "BATCH", 3)
+        events(8)
+        sealing.seal_due(timezone.now() + sealing.PATIENCE)
+        assert list(AuditSeal.objects.order_by("-n").values_list("size", flat=True)[:3]) == [2, 3, 3]
 
     def test_nothing_waiting_makes_no_seal(self) -> None:
         seal_all()

@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.utils import timezone
 
+from audit import completeness
 from workflows.domain.states import DeliveryState, MessageState, WorkflowState
 from workflows.models import ApprovalRequest, Cadence, Channel, Delivery, Message, Run, Source
 from workflows.services import schedule
@@ -21,6 +22,7 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
     trouble = Delivery.objects.filter(state__in=[DeliveryState.UNKNOWN]).select_related("message", "part")
     cadences = Cadence.objects.filter(enabled=True, workflow__state=WorkflowState.ACTIVE).select_related("workflow")
     return {
+        "trail": completeness.badge(now) if user.has_perm("audit.view_auditevent") else None,
         "pending": pending[:_SHOWN],
         "pending_count": pending.order_by()[:100].count(),
         "upcoming": [
