@@ -7,6 +7,7 @@ event is sealed, is never purged itself, and names the archive and the rows by t
 import hashlib
 import json
 from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -91,8 +92,10 @@ def told(what: TrailEvent) -> dict[int, dict[str, Any]]:
     """The facts of these events by the grant they tell of; the first one counts."""
     found: dict[int, dict[str, Any]] = {}
     for canon in AuditEvent.objects.filter(what=what).order_by("pk").values_list("canon", flat=True).iterator():
-        facts = json.loads(canon)["facts"]
-        found.setdefault(facts["grant"], facts)
+        # A row that is not of this form is not ours, which its own check says.
+        with suppress(json.JSONDecodeError, KeyError, TypeError):
+            facts = json.loads(canon)["facts"]
+            found.setdefault(facts["grant"], facts)
     return found
 
 

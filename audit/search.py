@@ -22,6 +22,8 @@ from audit.search_index import Expression
 _SKEW = timedelta(minutes=5)
 _END = 2**63 - 1
 COUNT_LIMIT = 10_000
+# Seconds that a page may spend on its count.
+_PATIENCE = 0.025
 # More events than any one cause has; looked at one by one when a request id is combined with words.
 _OF_ONE_REQUEST = 10_000
 
@@ -70,14 +72,23 @@ def page(search: Search, *, size: int, before: int | None = None, after: int | N
     return Page(events=events, newer=newer, older=events[-1].pk if len(found) > size else None)
 
 
-def count(search: Search) -> int:
+def count_quickly(search: Search) -> tuple[int, bool]:
+    """(how many there are at least, whether that is all), as far as it can be told while somebody waits for a page."""
+    try:
+        found = count(search, patience=_PATIENCE)
+    except search_index.TookTooLong as error:
+        return error.counted, False
+    return min(found, COUNT_LIMIT), found <= COUNT_LIMIT
+
+
+def count(search: Search, *, patience: float = search_index.FOR_EVER) -> int:
     """How many there are, counted no further than COUNT_LIMIT + 1. Times at the edge of a bound count roughly."""
     above, below = _bounds(search, 0, _END)
     if _exact(search) is not None:
         return sum(1 for _ in _take(search, COUNT_LIMIT + 1))
     expression = expression_of(search)
     if expression:
-        return search_index.count(expression, above=above, below=below, limit=COUNT_LIMIT + 1)
+        return search_index.count(expression, above=above, below=below, limit=COUNT_LIMIT + 1, patience=patience)
     rows = AuditEvent.objects.filter(pk__gt=above, pk__lt=below, **_between(search))
     return rows.order_by()[: COUNT_LIMIT + 1].count()
 

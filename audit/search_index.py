@@ -8,13 +8,15 @@ one walk through the index, newest first.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.errors import QueryCanceled
 
 from audit import tokens
 from audit.models import AuditEvent
@@ -120,9 +122,20 @@ def oldest(expression: Expression, *, above: int, below: int, limit: int) -> lis
     return _DIALECTS[connection.vendor].keys(expression, above, below, limit, "ASC")
 
 
-def count(expression: Expression, *, above: int, below: int, limit: int) -> int:
-    """How many match, counted no further than ``limit``."""
-    return _DIALECTS[connection.vendor].count(expression, above, below, limit)
+class TookTooLong(Exception):
+    """There are at least ``counted``; there was no time for more."""
+
+    def __init__(self, counted: int) -> None:
+        super().__init__(counted)
+        self.counted = counted
+
+
+FOR_EVER = float("inf")
+
+
+def count(expression: Expression, *, above: int, below: int, limit: int, patience: float = FOR_EVER) -> int:
+    """How many match, counted no further than ``limit``. Raises TookTooLong after ``patience`` (seconds)."""
+    return _DIALECTS[connection.vendor].count(expression, above, below, limit, patience)
 
 
 def missing(*, above: int, below: int, limit: int) -> list[int]:
@@ -179,7 +192,7 @@ class _SQLite:
         sql = f"SELECT rowid FROM {self._matching} ORDER BY rowid {order} LIMIT %s"  # noqa: S608
         return [key for (key,) in _rows(sql, [self._text(expression), above, below, limit])]
 
-    def count(self, expression: Expression, above: int, below: int, limit: int) -> int:
+    def count(self, expression: Expression, above: int, below: int, limit: int, patience: float) -> int:
         sql = f"SELECT count(*) FROM (SELECT rowid FROM {self._matching} LIMIT %s)"  # noqa: S608
         return int(_rows(sql, [self._text(expression), above, below, limit])[0][0])
 
@@ -218,26 +231,34 @@ class _PostgreSQL:
     _SMALLEST, _STEP, _LARGEST = 16, 2, 24
 
     def keys(self, expression: Expression, above: int, below: int, limit: int, order: str) -> list[int]:
-        query = self._text(expression)
-        found, edge = self._walk(query, above, below, limit, order)
+        found, edge = self._walk(self._text(expression), above, below, limit, order)
         if edge is None:
             return found
         above, below = self._there(above, edge) if order == "DESC" else self._there(edge, below)
         with self._by_index():
             for block in self._blocks(above, below, order):
-                found += self._in_block(query, block, above, below, limit - len(found), order)
+                found += self._in_block(expression, block, above, below, limit - len(found), order)
                 if len(found) == limit:
                     break
         return found
 
-    def count(self, expression: Expression, above: int, below: int, limit: int) -> int:
-        query, counted = self._text(expression), 0
+    def count(self, expression: Expression, above: int, below: int, limit: int, patience: float) -> int:
+        if patience != FOR_EVER and ":*" in self._text(expression):
+            raise TookTooLong(0)  # PostgreSQL gathers all that begins so first, and cannot be stopped at that
+        deadline, counted = time.monotonic() + patience, 0
         above, below = self._there(above, below)
-        with self._by_index():
-            for block in self._blocks(above, below, "DESC"):
-                counted += self._count_in_block(query, block, above, below, limit - counted)
-                if counted == limit:
-                    break
+        try:
+            with self._by_index(patience):
+                for block in self._blocks(above, below, "DESC"):
+                    counted += self._count_in_block(expression, block, above, below, limit - counted)
+                    if counted == limit:
+                        break
+                    if time.monotonic() > deadline:
+                        raise TookTooLong(counted)
+        except OperationalError as error:
+            if isinstance(error.__cause__, QueryCanceled):
+                raise TookTooLong(counted) from error
+            raise
         return counted
 
     def stored(self, key: int, found: list[str]) -> list[str]:
@@ -269,17 +290,20 @@ class _PostgreSQL:
             if is_border and size < self._LARGEST:
                 size += self._STEP
 
-    def _in_block(self, query: str, block: _Block, above: int, below: int, limit: int, order: str) -> list[int]:
+    def _in_block(
+        self, expression: Expression, block: _Block, above: int, below: int, limit: int, order: str
+    ) -> list[int]:
         above, below = max(above, block.first - 1), min(below, block.last + 1)
-        sql = f"SELECT event_pk FROM {TABLE} WHERE tokens @@ %s::tsquery AND {_BETWEEN} LIMIT %s"  # noqa: S608
-        found = [key for (key,) in _rows(sql, [f"({query}) & {block.query}", above, below, self._MOST])]
+        matching, arguments = self._matching(expression, block)
+        sql = f"SELECT event_pk FROM {TABLE} WHERE {matching} AND {_BETWEEN} LIMIT %s"  # noqa: S608
+        found = [key for (key,) in _rows(sql, [*arguments, above, below, self._MOST])]
         if len(found) < self._MOST:
             return sorted(found, reverse=order == "DESC")[:limit]
         if block.size == self._SMALLEST:
-            return self._walk_on(query, above, below, limit, order)
+            return self._walk_on(self._text(expression), above, below, limit, order)
         found = []
         for part in block.parts(self._STEP, order):
-            found += self._in_block(query, part, above, below, limit - len(found), order)
+            found += self._in_block(expression, part, above, below, limit - len(found), order)
             if len(found) == limit:
                 break
         return found
@@ -289,11 +313,22 @@ class _PostgreSQL:
             ORDER BY event_pk {order} LIMIT %s"""  # noqa: S608
         return [key for (key,) in _rows(sql, [above, below, query, limit])]
 
-    def _count_in_block(self, query: str, block: _Block, above: int, below: int, limit: int) -> int:
+    def _matching(self, expression: Expression, block: _Block) -> tuple[str, list[str]]:
+        """A condition for each thing that must be: between conditions GIN can leap, within one it looks at each row."""
+        clauses = [block.query]
+        for alternatives in expression:
+            if len(alternatives) == 1:
+                clauses += map(self._term, alternatives[0])
+            else:
+                clauses.append(self._text([alternatives]))
+        return " AND ".join(["tokens @@ %s::tsquery"] * len(clauses)), clauses
+
+    def _count_in_block(self, expression: Expression, block: _Block, above: int, below: int, limit: int) -> int:
         # Without a condition on the key the index alone can count, where all rows are visible to all.
-        bounds, arguments = ("", []) if block.is_within(above, below) else (f"AND {_BETWEEN}", [above, below])
-        sql = f"SELECT count(*) FROM (SELECT 1 FROM {TABLE} WHERE tokens @@ %s::tsquery {bounds} LIMIT %s) counted"  # noqa: S608
-        return int(_rows(sql, [f"({query}) & {block.query}", *arguments, limit])[0][0])
+        matching, arguments = self._matching(expression, block)
+        bounds, keys = ("", []) if block.is_within(above, below) else (f"AND {_BETWEEN}", [above, below])
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {TABLE} WHERE {matching} {bounds} LIMIT %s) counted"  # noqa: S608
+        return int(_rows(sql, [*arguments, *keys, limit])[0][0])
 
     def _there(self, above: int, below: int) -> tuple[int, int]:
         """The two keys brought as near to each other as there are rows between them."""
@@ -302,10 +337,13 @@ class _PostgreSQL:
         return max(above, oldest - 1), min(below, newest + 1)
 
     @contextmanager
-    def _by_index(self) -> Iterator[None]:
+    def _by_index(self, patience: float = FOR_EVER) -> Iterator[None]:
         """The planner cannot know that a block's rows lie together, and would rather read the table."""
+        planning = "SET LOCAL enable_seqscan = off; SET LOCAL work_mem = '64MB'; SET LOCAL jit = off"
+        if patience != FOR_EVER:
+            planning += f"; SET LOCAL statement_timeout = {int(patience * 1000)}"
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
+            cursor.execute(planning)
             yield
 
     def everything(self, above: int, below: int) -> tuple[str, list[Any]]:

@@ -21,9 +21,8 @@ from django.db import connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from audit import canonical, checkpoints, keys, proof, sealing, search_index, triggers, vocabulary
+from audit import canonical, checkpoints, keys, proof, purged, sealing, search_index, triggers, vocabulary
 from audit.models import AuditEvent, AuditLeaf, AuditSeal
-from audit.vocabulary import TrailEvent
 
 # One event in a thousand says one of these.
 RARE = ("whistleblower", "举报人")
@@ -82,8 +81,8 @@ _LEAF_COLUMNS = ("event_pk", "seal_n", "position", "row_hash")
 def fill(n: int) -> None:
     """Append ``n`` sealed and indexed events, spread evenly from the newest event (at most 30 days ago) until now."""
     choice = random.Random(n)  # noqa: S311 - no secrets are made of it
-    # What a purge was granted is looked up by verification: there were none.
-    names = [what for what, _label in vocabulary.labels() if what != TrailEvent.PURGE_GRANTED]
+    # By these verification judges what is gone: nothing is.
+    names = [what for what, _label in vocabulary.labels() if what not in purged.KEPT]
     shapes = [_shape(choice, choice.choice(names), number) for number in range(min(n, _SHAPES))]
     last = AuditEvent.objects.aggregate(pk=Max("pk"), at=Max("at"))
     now = timezone.now()

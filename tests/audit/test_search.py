@@ -183,6 +183,22 @@ class TestPages:
         assert [len(chunk) for chunk in chunks] == [3, 3, 1]
         assert len({key for chunk in chunks for key in chunk}) == 7
 
+    def test_a_page_counts_as_far_as_it_has_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert search.count_quickly(Search(q="even")) == (4, True)
+        monkeypatch.setattr(search, "COUNT_LIMIT", 2)
+        assert search.count_quickly(Search(q="even")) == (2, False)
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite counts within a moment")
+    def test_what_takes_too_long_to_count_is_told_as_far_as_it_was(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(search, "_PATIENCE", 0.0)
+        monkeypatch.setattr(search_index._PostgreSQL, "_SMALLEST", 1)
+        monkeypatch.setattr(search_index._PostgreSQL, "_LARGEST", 1)
+        record(AccessEvent.DENIED, why="even at last")
+        counted, is_all = search.count_quickly(Search(q="even"))
+        assert counted <= 5
+        assert not is_all
+        assert search.count_quickly(Search(q="eve*")) == (0, False)
+
     def test_counts_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (search.count(Search(q="even")), search.count(Search(what="access.denied"))) == (4, 7)
         monkeypatch.setattr(search, "COUNT_LIMIT", 2)
