@@ -43,7 +43,7 @@ class AuditEventAdmin(admin.ModelAdmin[AuditEvent]):
             asked = form.search()
             before, after = _key(request.GET.get("before")), _key(request.GET.get("after"))
             page = search.page(asked, size=_SIZE, before=before, after=after)
-            count = _count(page, *search.count_quickly(asked))
+            count = _count(page, asked)
         return self._page(
             request,
             "admin/audit/search.html",
@@ -164,7 +164,9 @@ def _differences(payload: dict[str, Any]) -> list[tuple[str, str]]:
     return told
 
 
-def _count(page: search.Page, counted: int, is_all: bool) -> str:  # noqa: FBT001 - as it was counted
+def _count(page: search.Page, asked: search.Search) -> str:
+    is_whole = page.newer is None and page.older is None
+    counted, is_all = (0, True) if is_whole else search.count_quickly(asked)
     number = max(counted, len(page.events))
     shown = {"n": number_format(number, force_grouping=True)}
     return ngettext("%(n)s event", "%(n)s events", number) % shown if is_all else _("%(n)s+ events") % shown

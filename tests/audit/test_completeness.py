@@ -22,7 +22,7 @@ from audit.vocabulary import AccessEvent, TrailEvent
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def installed(db: None) -> None:
     """What installing has recorded may have waited for a seal for longer than a test takes."""
     sealing.sweep(timezone.now())
@@ -70,6 +70,7 @@ def test_every_check_says_what_it_promises() -> None:
 
 
 class TestWhatIsMissing:
+    @pytest.mark.usefixtures("installed")
     def test_a_seal(self) -> None:
         record(AccessEvent.DENIED)
         assert found("sealing") == []
@@ -219,6 +220,7 @@ class TestPurges:
         assert found("purges", timedelta(days=31)) == []
 
 
+@pytest.mark.usefixtures("installed")
 class TestRunning:
     def test_what_came_of_it_is_on_the_trail(self) -> None:
         record(TrailEvent.VERIFIED, outcome=Outcome.FAILURE)
@@ -267,6 +269,7 @@ class TestRunning:
         assert completeness._since(now) == checked.at - timedelta(days=1)
 
 
+@pytest.mark.usefixtures("installed")
 class TestBadge:
     def told(self, after: timedelta = timedelta()) -> tuple[str, str]:
         return completeness.badge(timezone.now() + after)
