@@ -23,6 +23,7 @@ class Installation:
     url: str
     sandbox_url: str
     passwords: dict[str, str]
+    product: Product
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +36,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     try:
         wait_for(lambda: "Ready:" in product.log("serve"), "the product to be ready")
         passwords = dict(re.findall(r"^    (admin|officer) +(\S+)$", product.log("serve"), re.MULTILINE))
-        yield Installation(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{sandbox_port}", passwords)
+        yield Installation(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{sandbox_port}", passwords, product)
     finally:
         product.stop_all()
 
