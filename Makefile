@@ -2,6 +2,7 @@
 # make test   all checks and tests
 # make check  linters, types, architecture, deployment checks
 # make bench  speeds, as ratios in one run
+# make bench-trail  the audit trail with a million events, and with ten million
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -10,7 +11,7 @@ VENV := .venv/bin
 TEST := PYTHONWARNINGS=error $(VENV)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock messages
+.PHONY: help run test check bench bench-trail lock messages
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -36,6 +37,9 @@ check: dev
 
 bench: dev
 	$(VENV)/python -m tests.bench
+
+bench-trail: dev
+	$(VENV)/python -m tests.bench_trail
 
 # The two lock files, from pyproject.toml; without index addresses, with hashes.
 lock: dev

@@ -129,13 +129,20 @@ def _seal(events: Sequence[_Waiting], now: datetime) -> AuditSeal:
     seal.seal_hash = proof.leaf_hash(said)
     seal.signature = key.sign(said)
     seal.save(force_insert=True)
-    with connection.cursor() as cursor:
-        # Straight to the table: a thousand model instances a seal would be most of its cost.
-        cursor.executemany(
-            "INSERT INTO audit_auditleaf (event_pk, seal_n, position, row_hash) VALUES (%s, %s, %s, %s)",
-            [(event.pk, seal.n, position, event.row_hash) for position, event in enumerate(events)],
-        )
+    _write_leaves([(event.pk, seal.n, position, bytes(event.row_hash)) for position, event in enumerate(events)])
     return seal
+
+
+def _write_leaves(leaves: Sequence[tuple[int, int, int, bytes]]) -> None:
+    """Straight to the table: a thousand model instances a seal would be most of its cost."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            with cursor.copy("COPY audit_auditleaf (event_pk, seal_n, position, row_hash) FROM STDIN") as copy:
+                for leaf in leaves:
+                    copy.write_row(leaf)
+        else:
+            insert = "INSERT INTO audit_auditleaf (event_pk, seal_n, position, row_hash) VALUES (%s, %s, %s, %s)"
+            cursor.executemany(insert, leaves)
 
 
 def _alone() -> bool:

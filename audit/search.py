@@ -23,7 +23,7 @@ _SKEW = timedelta(minutes=5)
 _END = 2**63 - 1
 COUNT_LIMIT = 10_000
 # Seconds that a page may spend on its count.
-_PATIENCE = 0.015
+_PATIENCE = 0.005
 # More events than any one cause has; looked at one by one when a request id is combined with words.
 _OF_ONE_REQUEST = 10_000
 

@@ -165,8 +165,10 @@ def _differences(payload: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _count(page: search.Page, asked: search.Search) -> str:
-    is_whole = page.newer is None and page.older is None
-    counted, is_all = (0, True) if is_whole else search.count_quickly(asked)
+    """How many there are, beside the first page: further ones are turned quickly."""
+    if page.newer is not None:
+        return ""
+    counted, is_all = (0, True) if page.older is None else search.count_quickly(asked)
     number = max(counted, len(page.events))
     shown = {"n": number_format(number, force_grouping=True)}
     return ngettext("%(n)s event", "%(n)s events", number) % shown if is_all else _("%(n)s+ events") % shown

@@ -78,16 +78,16 @@ _EVENT_COLUMNS = (
 _LEAF_COLUMNS = ("event_pk", "seal_n", "position", "row_hash")
 
 
-def fill(n: int) -> None:
-    """Append ``n`` sealed and indexed events, spread evenly from the newest event (at most 30 days ago) until now."""
+def fill(n: int, *, begins: datetime | None = None, ends: datetime | None = None) -> None:
+    """Append ``n`` sealed and indexed events, spread evenly between two times: from the newest event, until now."""
     choice = random.Random(n)  # noqa: S311 - no secrets are made of it
     # By these verification judges what is gone: nothing is.
     names = [what for what, _label in vocabulary.labels() if what not in purged.KEPT]
     shapes = [_shape(choice, choice.choice(names), number) for number in range(min(n, _SHAPES))]
     last = AuditEvent.objects.aggregate(pk=Max("pk"), at=Max("at"))
-    now = timezone.now()
-    begins = max(last["at"] or now - _DAYS, now - _DAYS)
-    events = _events(choice, shapes, begins, (now - begins) / (n + 1), (last["pk"] or 0) + 1)
+    ends = ends or timezone.now()
+    begins = begins or max(last["at"] or ends - _DAYS, ends - _DAYS)
+    events = _events(choice, shapes, begins, (ends - begins) / (n + 1), (last["pk"] or 0) + 1)
     with _without_indexes(n):
         for _ in range(0, n, _BATCH):
             rows = list(islice(events, min(_BATCH, n)))
