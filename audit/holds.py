@@ -66,7 +66,10 @@ def ask_release(hold_id: int, by: User, reason: str) -> AuditHold:
         raise HoldRefused(_("Say why it may be released; the trail keeps the reason."), field="reason")
     with transaction.atomic(), context.acting(by):
         asked = AuditHold.objects.filter(pk=hold_id, released_at=None, release_asked_by="").update(
-            release_asked_by=by.get_username(), release_asked_at=timezone.now(), release_reason=reason.strip()[:500]
+            release_asked_by=by.get_username(),
+            release_asked_by_pk=by.pk,
+            release_asked_at=timezone.now(),
+            release_reason=reason.strip()[:500],
         )
         if not asked:
             raise HoldRefused(_("Its release was asked for already, or it is released."))
@@ -82,10 +85,10 @@ def confirm_release(hold_id: int, by: User) -> AuditHold:
         hold = AuditHold.objects.select_for_update().filter(pk=hold_id).first()
         if hold is None or hold.released_at is not None or not hold.release_asked_by:
             raise HoldRefused(_("Its release was not asked for, or it is released."))
-        if hold.release_asked_by == by.get_username():
+        if hold.release_asked_by_pk == by.pk:
             raise HoldRefused(_("Another person has to confirm the release that you asked for."))
-        hold.released_by, hold.released_at = by.get_username(), timezone.now()
-        hold.save(update_fields=["released_by", "released_at"])
+        hold.released_by, hold.released_by_pk, hold.released_at = by.get_username(), by.pk, timezone.now()
+        hold.save(update_fields=["released_by", "released_by_pk", "released_at"])
         facts = {"asked_by": hold.release_asked_by, **criteria(hold)}
         record(TrailEvent.HOLD_RELEASED, target=hold, why=hold.release_reason, facts=facts)
     return hold

@@ -149,7 +149,7 @@ class AuditHoldAdmin(CalmList, admin.ModelAdmin[AuditHold]):
             "badge": self.state_badge(hold),
             "events": self.events(hold),
             "may_release": by.has_perm(holds.RELEASE),
-            "asked_it": hold.release_asked_by == by.get_username(),
+            "asked_it": hold.release_asked_by_pk == by.pk,
         }
         return TemplateResponse(request, "admin/audit/hold.html", facts)
 

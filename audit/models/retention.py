@@ -23,9 +23,12 @@ class AuditHold(models.Model):
     placed_by = models.CharField(_("placed by"), max_length=150, editable=False)
     placed_at = models.DateTimeField(_("placed"), editable=False)
     release_asked_by = models.CharField(_("release asked by"), max_length=150, blank=True, editable=False)
+    # The account itself decides who is another person; a name can be changed.
+    release_asked_by_pk = models.BigIntegerField(null=True, blank=True, editable=False)
     release_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
     release_reason = models.CharField(_("reason for release"), max_length=500, blank=True, editable=False)
     released_by = models.CharField(_("released by"), max_length=150, blank=True, editable=False)
+    released_by_pk = models.BigIntegerField(null=True, blank=True, editable=False)
     released_at = models.DateTimeField(_("released"), null=True, blank=True, editable=False)
 
     class Meta:
@@ -47,7 +50,8 @@ class AuditHold(models.Model):
                     ~models.Q(released_by="")
                     & ~models.Q(release_asked_by="")
                     & ~models.Q(release_reason="")
-                    & ~models.Q(released_by=models.F("release_asked_by"))
+                    & models.Q(released_by_pk__isnull=False, release_asked_by_pk__isnull=False)
+                    & ~models.Q(released_by_pk=models.F("release_asked_by_pk"))
                 ),
                 name="hold_released_by_two",
             ),

@@ -25,7 +25,7 @@ ALLOWED: Mapping[str, str] = {
     "audit/payloads.py: forget": "Its callers record what they have erased, and why.",
     "audit/reports.py: start": "When it is due next; the export that is asked for, or its refusal, is recorded.",
     "audit/retention.py: _delete_batch": "The purge records grant and outcome; each deleted event has its purge row.",
-    "audit/sealing.py: _seal": "The leaves of a seal, which is its own proof.",
+    "audit/sealing.py: _write_leaves": "The leaves of a seal, which is its own proof.",
     "audit/search_index.py: add": "Follows from the event that is being recorded.",
     "audit/search_index.py: clear": "The index is made anew from the events.",
     "audit/search_index.py: remove": "Follows from the purge of the events.",

@@ -80,7 +80,8 @@ def test_everywhere_the_same_events_are_on_hold(active: list[dict[str, object]],
 
         rows = [placed(named) for named in active]
         for named in done:
-            placed(named, release_asked_by="a", release_reason="r", released_by="b", released_at=start)
+            by = {"release_asked_by": "a", "release_asked_by_pk": 1, "released_by": "b", "released_by_pk": 2}
+            placed(named, **by, release_reason="r", released_at=start)
         held = keys(holds.held(AuditEvent.objects.all()))
         assert held == as_the_trigger_sees_it()
         assert held == {pk for row in rows for pk in keys(holds.covered(row))}
@@ -115,8 +116,16 @@ class TestReleasing:
         holds.ask_release(self.hold.pk, self.olivia, "Closed")
         with pytest.raises(holds.HoldRefused, match="Another person"):
             holds.confirm_release(self.hold.pk, self.olivia)
+        released = {"released_by": "somebody", "released_by_pk": self.olivia.pk, "released_at": timezone.now()}
         with pytest.raises(DatabaseError), transaction.atomic():
-            AuditHold.objects.filter(pk=self.hold.pk).update(released_by="olivia", released_at=timezone.now())
+            AuditHold.objects.filter(pk=self.hold.pk).update(**released)
+
+    def test_nor_under_another_name(self) -> None:
+        holds.ask_release(self.hold.pk, self.olivia, "Closed")
+        self.olivia.username = "somebody"
+        self.olivia.save()
+        with pytest.raises(holds.HoldRefused, match="Another person"):
+            holds.confirm_release(self.hold.pk, self.olivia)
 
     def test_nobody_confirms_what_nobody_asked_for(self) -> None:
         with pytest.raises(holds.HoldRefused, match="not asked for"):

@@ -176,8 +176,15 @@ def granted(pks: list[int]) -> AuditPurgeGrant:
 
 
 def release(placed: AuditHold) -> None:
-    asked = {"release_asked_by": "olivia", "release_asked_at": timezone.now(), "release_reason": "Closed"}
-    AuditHold.objects.filter(pk=placed.pk).update(**asked, released_by="oscar", released_at=timezone.now())
+    asked = {
+        "release_asked_by": "olivia",
+        "release_asked_by_pk": 1,
+        "release_asked_at": timezone.now(),
+        "release_reason": "Closed",
+    }
+    AuditHold.objects.filter(pk=placed.pk).update(
+        **asked, released_by="oscar", released_by_pk=2, released_at=timezone.now()
+    )
 
 
 class TestCrashes:
