@@ -97,6 +97,7 @@ class SearchForm(forms.Form):
     request = forms.UUIDField(
         label=_("request"), required=False, error_messages={"invalid": _("This is not a request id.")}
     )
+    story = forms.UUIDField(required=False, widget=forms.HiddenInput)
     why = forms.CharField(label=_("why"), required=False, max_length=200)
 
     def __init__(self, data: QueryDict | dict[str, str] | None = None) -> None:

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.utils import translation
 
-from audit import search_index, tokens, vocabulary
+from audit import search_index, story, tokens, vocabulary
 from audit.models import AuditEvent
 from audit.search_index import Expression
 
@@ -30,7 +30,10 @@ _OF_ONE_REQUEST = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What is asked for; empty means any. ``object``: ``kind`` or ``kind:id``. ``until`` is exclusive."""
+    """What is asked for; empty means any. ``object``: ``kind`` or ``kind:id``. ``until`` is exclusive.
+
+    ``request``: one request's events; ``story``: those of all requests that belong to the same cause.
+    """
 
     q: str = ""
     who: str = ""
@@ -39,6 +42,7 @@ class Search:
     outcome: str = ""
     object: str = ""
     request: uuid.UUID | None = None
+    story: uuid.UUID | None = None
     why: str = ""
     since: datetime | None = None
     until: datetime | None = None
@@ -197,6 +201,8 @@ def _exact(search: Search) -> Q | None:
     conditions = [Q(request_id=value) | Q(event_id=value) for value in asked if value is not None]
     if search.request is not None:
         conditions.append(Q(request_id=search.request))
+    if search.story is not None:
+        conditions.append(Q(request_id__in=story.requests(search.story)))
     return functools.reduce(lambda one, other: one & other, conditions) if conditions else None
 
 

@@ -26,15 +26,25 @@ class Story:
 
 def tell(request_id: uuid.UUID) -> Story:
     """Everything that belongs to the cause that this request is part of."""
-    told: dict[int, AuditEvent] = {}
-    requests, seen = {request_id}, set[uuid.UUID]()
-    while requests and len(told) <= MOST:
-        seen |= requests
-        found = _some(Q(request_id__in=requests))
-        told |= {event.pk: event for event in found}
-        requests = _neighbours(found) - seen
-    events = sorted(told.values(), key=lambda event: event.pk)
+    events = sorted(_gather(request_id).values(), key=lambda event: event.pk)
     return Story(events[:MOST], complete=len(events) <= MOST)
+
+
+def requests(request_id: uuid.UUID) -> set[uuid.UUID]:
+    """The requests that belong to that cause."""
+    return {request_id, *(event.request_id for event in _gather(request_id).values())}
+
+
+def _gather(request_id: uuid.UUID) -> dict[int, AuditEvent]:
+    """By key; a little more than MOST when there is more."""
+    told: dict[int, AuditEvent] = {}
+    asked, seen = {request_id}, set[uuid.UUID]()
+    while asked and len(told) <= MOST:
+        seen |= asked
+        found = _some(Q(request_id__in=asked))
+        told |= {event.pk: event for event in found}
+        asked = _neighbours(found) - seen
+    return told
 
 
 def latest(what: str, target: models.Model) -> uuid.UUID | None:

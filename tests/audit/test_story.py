@@ -1,14 +1,18 @@
 """A request id opens the whole of one cause, whichever of its requests is asked for."""
 
 import uuid
+from dataclasses import replace
 
 import pytest
+from django.http import QueryDict
 from django.test import Client
 from django.urls import reverse
 
 from audit import context, story
+from audit.forms import SearchForm
 from audit.models import AuditEvent
 from audit.recorder import record
+from audit.search import Search, page
 from audit.vocabulary import AccessEvent, TrailEvent
 from compliance_bot.sandbox.server import Sandbox
 from tests import people, world
@@ -30,6 +34,20 @@ def test_requests_that_led_to_each_other_are_one_story() -> None:
     record(TrailEvent.CHECKED, why="another matter")
     for request_id in (first.request_id, second.request_id, third.request_id):
         assert [event.why for event in story.tell(request_id).events] == ["first", "second", "third"]
+
+
+def test_a_story_can_be_searched_and_exported_like_anything_else() -> None:
+    with context.system_acting() as first:
+        asked = record(AccessEvent.DENIED, why="first")
+    with context.system_acting(parent_event_id=asked.event_id) as second:
+        record(AccessEvent.DENIED, why="second")
+    record(TrailEvent.CHECKED, why="another matter")
+    whole = Search(story=second.request_id)
+    assert [event.why for event in page(whole, size=10).events] == ["second", "first"]
+    assert [event.why for event in page(replace(whole, q="first"), size=10).events] == ["first"]
+    form = SearchForm(QueryDict(Search(story=first.request_id).address()))
+    assert form.is_valid()
+    assert form.search() == Search(story=first.request_id)
 
 
 def test_of_an_unknown_request_there_is_no_story() -> None:
