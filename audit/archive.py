@@ -88,7 +88,7 @@ def path_of(name: str) -> Path:
 
 
 def is_there(name: str) -> bool:
-    return path_of(name).is_file()
+    return bool(_NAME.fullmatch(name)) and path_of(name).is_file()
 
 
 def names() -> list[str]:

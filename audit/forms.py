@@ -1,6 +1,6 @@
 """The search as a form: what officers fill in, and what an address that they share says."""
 
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django import forms
@@ -39,7 +39,13 @@ class MomentField(forms.Field):
             ) from None
 
     def _moment(self, text: str) -> datetime:
-        """Raises ValueError for what is no date, and OverflowError beyond the calendar."""
+        """Raises ValueError for what is no date, and OverflowError beyond the calendar, in any time zone."""
+        moment = self._parsed(text)
+        if not 1970 < moment.astimezone(UTC).year < 9999:
+            raise ValueError(text)
+        return moment
+
+    def _parsed(self, text: str) -> datetime:
         if (day := parse_date(text)) is not None:
             return timezone.make_aware(datetime.combine(day, time.min)) + self.days_added
         instant = parse_datetime(text)

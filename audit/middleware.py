@@ -1,5 +1,6 @@
 """Each request gets an id of our own making, and everything recorded during it carries that id."""
 
+import ipaddress
 from collections.abc import Callable
 
 from django.core.exceptions import PermissionDenied
@@ -9,6 +10,14 @@ from django.http import HttpRequest, HttpResponse
 from audit.context import Actor, Cause, caused_by
 from audit.recorder import Outcome, record
 from audit.vocabulary import AccessEvent
+
+
+def _address(request: HttpRequest) -> str | None:
+    """As the database keeps it, so that text and column say the same: without the scope of a link-local one."""
+    try:
+        return str(ipaddress.ip_address(request.META.get("REMOTE_ADDR", "").partition("%")[0]))
+    except ValueError:
+        return None
 
 
 class RequestContextMiddleware:
@@ -21,7 +30,7 @@ class RequestContextMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        cause = Cause(lambda: Actor.of(request.user), ip=request.META.get("REMOTE_ADDR") or None)
+        cause = Cause(lambda: Actor.of(request.user), ip=_address(request))
         with caused_by(cause):
             response = self.get_response(request)
         response["X-Request-ID"] = str(cause.request_id)

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -22,11 +23,15 @@ def keep(event: AuditEvent, text: str) -> None:
 
 
 def texts(events: Iterable[AuditEvent]) -> dict[int, str]:
-    """What is kept beside these events, by key. An event with a digest and no text was erased."""
+    """What is kept beside these events, by key. An event with a digest and no text was erased, or cannot be read."""
     pks = [event.pk for event in events if event.payload_digest is not None]
     if not pks:
         return {}
-    return {payload.event_pk: decrypted(payload) for payload in AuditPayload.objects.filter(event_pk__in=pks)}
+    found = {}
+    for payload in AuditPayload.objects.filter(event_pk__in=pks):
+        with suppress(InvalidToken):  # another key, or damaged: verification names it
+            found[payload.event_pk] = decrypted(payload)
+    return found
 
 
 def decrypted(payload: AuditPayload) -> str:

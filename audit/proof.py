@@ -19,6 +19,7 @@ import itertools
 import json
 import sys
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -207,6 +208,8 @@ def check_events(group: Mapping[str, Any]) -> list[dict[str, str]]:
     hashes = [row_hash(event["canon"], bytes.fromhex(event["nonce"])) for event in events]
     if len(hashes) != len(group["positions"]):
         raise Broken(f"{where} holds {len(hashes)} events for {len(group['positions'])} positions")
+    if len(set(group["positions"])) != len(hashes):
+        raise Broken(f"{where}: two events claim the same place")
     others = map(bytes.fromhex, group["hashes"])
     if root_of_part(seal["size"], dict(zip(group["positions"], hashes, strict=True)), others).hex() != seal["root"]:
         raise Broken(f"{where}: an event was changed, or is not one of its events")
@@ -270,6 +273,10 @@ def check_package(package: zipfile.ZipFile) -> dict[str, Any]:
     """The manifest of an export's package, once every row has proved to be a sealed event. Raises Broken."""
     manifest: dict[str, Any] = json.loads(package.read("manifest.json"))
     public_keys = {key_id(key): key for key in map(bytes.fromhex, manifest["public_keys"])}
+    said = canonical({name: value for name, value in manifest.items() if name != "signature"})
+    key = public_keys.get(manifest["key"], b"")
+    if not signature_is_valid(key, said.encode(), bytes.fromhex(manifest["signature"])):
+        raise Broken("its manifest was changed: the signature is not valid")
     digest = hashlib.sha256()
     with package.open(manifest["file"]) as file:
         while chunk := file.read(2**20):
@@ -299,6 +306,10 @@ def _check_rows(shown: Iterable[Mapping[str, str]], proved: Iterable[Mapping[str
         raise Broken(f"there are {count} rows instead of {expected}")
 
 
+# What a file that is not what it says may raise on the way.
+_ODD = (OSError, zipfile.BadZipFile, zlib.error, csv.Error, LookupError, TypeError, ValueError, RecursionError)
+
+
 def _signers(manifest: Mapping[str, Any], trusted: Collection[str]) -> str:
     """Who signed, in words. Raises Broken when keys were named and another one signed."""
     signers = sorted(key_id(bytes.fromhex(key)) for key in manifest["public_keys"])
@@ -318,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with zipfile.ZipFile(options.package) as package:
             manifest = check_package(package)
         signers = _signers(manifest, options.key)
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, Broken) as error:
+    except (*_ODD, Broken) as error:
         sys.stdout.write(f"NOT PROVED: {error}\n")
         return 1
     complete = "complete" if manifest["complete"] else "NOT COMPLETE"

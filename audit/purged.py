@@ -18,8 +18,8 @@ from audit import archive
 from audit.models import AuditEvent, AuditPurge, AuditPurgeGrant
 from audit.vocabulary import TrailEvent
 
-# Events by which grants are judged: they stay in the table for good. There is one of each for thousands of events.
-KEPT = (TrailEvent.PURGE_GRANTED, TrailEvent.ARCHIVE_EXPIRED)
+# Events by which grants and exported files are judged stay in the table for good. They are few.
+KEPT = (TrailEvent.PURGE_GRANTED, TrailEvent.ARCHIVE_EXPIRED, TrailEvent.EXPORT_FINISHED)
 _AT_ONCE = 1000
 
 
@@ -75,9 +75,12 @@ def check() -> Iterator[tuple[str, str]]:
             yield from _check_with_archive(grant)
         else:
             missing.append(grant.n)
-            yield from _check_rows(grant, range(grant.first_pk, grant.last_pk + 1))
     expired = told(TrailEvent.ARCHIVE_EXPIRED)
-    yield from ((f"grant {n}", "its archive file is gone") for n in missing if n not in expired)
+    for n in missing:
+        if n not in expired:
+            yield f"grant {n}", "its archive file is gone"
+        elif purged_digest(n) != expired[n].get("purged_digest"):
+            yield f"grant {n}", "what was purged under it is not what it was when its archive was removed"
     there = set(AuditPurgeGrant.objects.values_list("n", flat=True))
     yield from (
         (f"grant {n}", "is on the trail, but was taken out of its table") for n in sorted(set(on_trail) - there)
@@ -97,6 +100,11 @@ def told(what: TrailEvent) -> dict[int, dict[str, Any]]:
             facts = json.loads(canon)["facts"]
             found.setdefault(facts["grant"], facts)
     return found
+
+
+def purged_digest(n: int) -> str:
+    """Over all that was purged under a grant, in hex."""
+    return digest_of(_purged(n)).hex()
 
 
 def _check_with_archive(grant: AuditPurgeGrant) -> Iterator[tuple[str, str]]:

@@ -76,7 +76,8 @@ def file_name(report: AuditReport, due_at: datetime) -> str:
     """What its file is called; a name that could lead out of the folder loses what would."""
     first = span(report.period, due_at)[0]
     label = {Period.DAY: f"{first}", Period.WEEK: f"{first:%G-W%V}", Period.MONTH: f"{first:%Y-%m}"}
-    return f"{get_valid_filename(report.name)}-{label[Period(report.period)]}.{report.form}"
+    name = get_valid_filename(report.name).encode()[:180].decode(errors="ignore")  # 255 bytes are all that disks take
+    return f"{name}-{label[Period(report.period)]}.{report.form}"
 
 
 def _ask(report: AuditReport, asked: Search, due_at: datetime) -> None:

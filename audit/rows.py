@@ -104,8 +104,11 @@ def _differences(pk: int) -> str:
         return "was changed: a column holds what cannot be read"
     if event is None:
         return ""  # purged a moment ago
-    told: dict[str, Any] = json.loads(event.canon)
-    del told["facts"]
+    try:
+        told: dict[str, Any] = json.loads(event.canon)
+        del told["facts"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return "was not written by the recorder: its text cannot be read"
     digest = event.payload_digest
     shown: dict[str, Any] = {name: getattr(event, name) for name in PLAIN}
     shown["payload"] = None if digest is None else bytes(digest).hex()

@@ -98,13 +98,13 @@ def _unsealed(above: int) -> list[_Waiting]:
     rows = AuditEvent.objects.filter(~_HAS_LEAF).order_by("pk").values_list(*_Waiting._fields)
     while True:
         found = [_Waiting(*row) for row in rows.filter(pk__gt=above)[:BATCH]]
-        ours = [row for row in found if _is_ours(row)]
+        ours = [row for row in found if is_ours(row)]
         if ours or len(found) < BATCH:
             return ours
         above = found[-1].pk
 
 
-def _is_ours(row: _Waiting) -> bool:
+def is_ours(row: _Waiting | AuditEvent) -> bool:
     """Whoever can write into the table, and has no more than that, cannot make the MAC."""
     return hmac.compare_digest(bytes(row.row_mac), row_mac(bytes(row.row_hash), settings.AUDIT_KEY.encode()))
 

@@ -67,7 +67,7 @@ def tokens_of(event: AuditEvent) -> list[str]:
         *(event.why, event.ip or ""),
     )
     words = tokens.several(itertools.chain(texts, _texts_in(event.facts)))
-    return [*named, *(f"why~{token}" for token in why), *words]
+    return [*named, *(f".why~{token}" for token in why), *words]
 
 
 def add(events: Iterable[AuditEvent]) -> None:
@@ -170,7 +170,7 @@ class _Block:
 
     @property
     def token(self) -> str:
-        return f"block={self.size}:{self.number}"
+        return f".block={self.size}:{self.number}"
 
     @property
     def query(self) -> str:

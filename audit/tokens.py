@@ -45,8 +45,8 @@ def asked(text: str) -> list[str]:
 
 
 def named(field: str, value: str) -> str:
-    """The token of an exact value, such as ``who=alice``; no word looks like it."""
-    return f"{field}={quote(unicodedata.normalize('NFKC', value).casefold(), safe='.:-')[:200]}"
+    """The token of an exact value, such as ``.who=alice``; no word looks like it or begins so."""
+    return f".{field}={quote(unicodedata.normalize('NFKC', value).casefold(), safe='.:-')[:200]}"
 
 
 def several(texts: Iterator[str]) -> list[str]:

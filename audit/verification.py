@@ -210,7 +210,7 @@ def _has_waited_too_long(at: str, now: datetime) -> bool:
 def _check_checkpoints() -> Iterator[Problem]:
     """What was once written outside has to be there still, unchanged."""
     try:
-        file = settings.AUDIT_CHECKPOINT_FILE.open(encoding="ascii")
+        file = settings.AUDIT_CHECKPOINT_FILE.open(encoding="ascii", errors="replace")
     except FileNotFoundError:
         if AuditSeal.objects.exists():
             yield Problem(where="checkpoints", what=f"the file {settings.AUDIT_CHECKPOINT_FILE.name} is gone")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.utils import translation
 
 from audit import triggers as events
 from compliance_bot.guardrails import policy
@@ -36,6 +37,13 @@ def own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "AUDIT_EXPORT_DIR", tmp_path / "data" / "exports")
     monkeypatch.setattr(settings, "AUDIT_REPORT_DIR", tmp_path / "data" / "reports")
     (tmp_path / "data").mkdir()
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    """What one test's visitor chose is not the next one's language."""
+    with translation.override("en"):
+        yield
 
 
 @pytest.fixture

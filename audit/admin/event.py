@@ -143,9 +143,12 @@ class AuditEventAdmin(admin.ModelAdmin[AuditEvent]):
 
     @admin.display(description=gettext_lazy("details"))
     def facts_shown(self, obj: AuditEvent) -> SafeString | str:
-        if not obj.facts:
-            return "–"
-        return format_html('<pre class="json">{}</pre>', json.dumps(obj.facts, indent=2, ensure_ascii=False))
+        try:
+            facts = obj.facts
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return _("They cannot be read: verify the trail.")
+        shown = json.dumps(facts, indent=2, ensure_ascii=False)
+        return format_html('<pre class="json">{}</pre>', shown) if facts else "–"
 
     @admin.display(description=gettext_lazy("seal"))
     def seal(self, obj: AuditEvent) -> str:

@@ -19,7 +19,7 @@ DEFAULT = tuple(name for name in proof.COLUMNS if name != DETAILS)
 # Code points that begin what a spreadsheet takes for a formula (``proof.neutral``); no database holds NUL.
 _FORMULA = (61, 43, 45, 64, 9, 13, 10, 39)
 # What people, machines and foreign systems may have a say in. The others are names in our code, numbers and times.
-_FREE = frozenset({"who", "why", "on_behalf_of", "object_id", "object"})
+FREE = frozenset({"who", "why", "on_behalf_of", "object_id", "object"})
 
 _SAME = {
     "who": "CASE who_label WHEN '' THEN who_kind ELSE who_label END",
@@ -76,7 +76,7 @@ def neutral(names: Iterable[str]) -> list[str]:
 
 def _neutral(name: str) -> str:
     text = _SQL[connection.vendor][name]
-    if name not in _FREE:
+    if name not in FREE:
         return text
     points = ", ".join(map(str, _FORMULA))
     is_formula = {

@@ -3,6 +3,7 @@
 The row is the truth. A worker takes it with a lease; what a crash left behind in the file is cut off by the next one.
 """
 
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,8 @@ _UNFINISHED = (ExportState.QUEUED, ExportState.RUNNING)
 # A hint may wait this long in the queue before another one is sent.
 _HANDED_OUT = timedelta(seconds=200)
 # A worker is killed after 60 seconds, so whoever has not given its row back by then is gone.
+logger = logging.getLogger(__name__)
+
 _LEASE = timedelta(seconds=90)
 _SLICE = 30.0
 
@@ -115,13 +118,22 @@ def work(pk: int) -> None:
             files.remove(job)
         except package.NotSealed:
             _still(pk).update(lease_until=now + timedelta(seconds=5))
-        except PermissionDenied:
-            _fail(job, _("Its owner may no longer export."))
-        except Refused as refusal:
-            _fail(job, str(refusal))
-        except OSError as error:
-            facts = {"folder": settings.AUDIT_EXPORT_DIR, "problem": error.strerror or error}
-            _fail(job, _("%(folder)s: %(problem)s. Make room or repair it, then export again.") % facts)
+        except (PermissionDenied, Refused, OSError) as error:
+            _fail(job, _problem(error))
+        except Exception:
+            # Whatever it is, it would be so at each try: the owner has to see it, and the log says what it was.
+            logger.exception("export %s", pk)
+            _fail(job, _("Something went wrong; the server's log says what."))
+
+
+def _problem(error: Exception) -> str:
+    """What the owner is told."""
+    if isinstance(error, PermissionDenied):
+        return _("Its owner may no longer export.")
+    if isinstance(error, OSError):
+        facts = {"folder": settings.AUDIT_EXPORT_DIR, "problem": error.strerror or error}
+        return _("%(folder)s: %(problem)s. Make room or repair it, then export again.") % facts
+    return str(error)
 
 
 def cancel(job: AuditExport) -> bool:

@@ -108,7 +108,10 @@ def manifest(facts: Mapping[str, Any], *, by: str, reason: str, made_at: datetim
     """What the package says of itself; ``facts`` are those of the event that records its end."""
     public = [key.public_bytes_raw().hex() for key in keys.public_keys().values()]
     said = {"format": FORMAT, "version": VERSION, "file": DATA, "by": by, "reason": reason, "unsealed": 0}
-    return {**facts, **said, "form": rows.CSV, "made_at": made_at.isoformat(), "public_keys": public}
+    key = keys.signing_key()
+    signer = {"public_keys": public, "key": keys.key_id(key.public_key())}
+    told = {**facts, **said, "form": rows.CSV, "made_at": made_at.isoformat(), **signer}
+    return {**told, "signature": key.sign(proof.canonical(told).encode()).hex()}
 
 
 def write(file: IO[bytes], data: Path, proofs: Path, said: Mapping[str, Any]) -> None:

@@ -1,9 +1,10 @@
 import hashlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.proof import leaf_hash, root
+from audit.proof import Broken, check_events, leaf_hash, root, row_hash
 
 rows = st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=40)
 
@@ -38,3 +39,12 @@ def test_a_node_cannot_pose_as_a_leaf() -> None:
 
 def test_of_nothing_the_root_is_the_hash_of_nothing() -> None:
     assert root([]) == hashlib.sha256(b"").digest()
+
+
+def test_two_events_cannot_claim_one_place() -> None:
+    """The second would prove, and the first would pass unseen beside it."""
+    events = [{"canon": canon, "nonce": "00" * 16} for canon in ('{"forged":1}', '{"genuine":1}')]
+    genuine = row_hash(events[1]["canon"], bytes(16))
+    seal = {"n": 1, "size": 1, "root": root([genuine]).hex()}
+    with pytest.raises(Broken, match="two events claim the same place"):
+        check_events({"seal": seal, "positions": [0, 0], "hashes": [], "events": events})

@@ -65,6 +65,10 @@ class TestWords:
     def test_find_what_happened_by_the_name_that_people_see(self, q: str) -> None:
         assert len(found(q=q)) == 2
 
+    @pytest.mark.parametrize("q", ["what*", "outcome*", "why*", "block*"])
+    def test_do_not_find_the_names_of_the_index_itself(self, q: str) -> None:
+        assert found(q=q) == []
+
     def test_of_mere_punctuation_ask_for_nothing(self) -> None:
         assert found(q="?! …") == found()
 
@@ -178,6 +182,18 @@ class TestPages:
         assert (page.events, page.older) == ([], None)
         assert search.page(Search(), size=50, after=page.newer).events[-1].pk == oldest
 
+    def test_words_within_one_request_are_looked_for_in_all_of_it(
+        self, django_assert_max_num_queries: Callable[[int], Any]
+    ) -> None:
+        with context.system_acting() as cause:
+            record(AccessEvent.DENIED, why="needle")
+            for _ in range(30):
+                record(AccessEvent.DENIED, why="hay")
+        with django_assert_max_num_queries(3):
+            assert found(request=cause.request_id, q="needle") == ["needle"]
+        with django_assert_max_num_queries(5):
+            assert [len(keys) for keys in search.chunks(Search(request=cause.request_id), below=2**62, size=40)] == [31]
+
     def test_chunks_hold_everything_once(self) -> None:
         chunks = list(search.chunks(Search(q="number"), below=2**62, size=3))
         assert [len(chunk) for chunk in chunks] == [3, 3, 1]
@@ -269,6 +285,8 @@ class TestTheForm:
             ("until=yesterday", "until", "is not a date"),
             ("since=99999-01-01", "since", "is not a date"),
             ("until=9999-12-31", "until", "is not a date"),
+            ("since=0001-01-01", "since", "is not a date"),
+            ("until=9999-12-31T23:59:59-14:00", "until", "is not a date"),
             ("since=2026-03-02&until=2026-03-01", "until", "before the beginning"),
             ("what=nothing.known", "what", "no event called"),
             ("outcome=perhaps", "outcome", "not one of the available choices"),

@@ -50,8 +50,8 @@ def test_a_star_asks_for_the_beginning() -> None:
 
 
 def test_an_exact_value_is_no_word() -> None:
-    assert tokens.named("who", "Wang Wei") == tokens.named("who", "wang wei") == "who=wang%20wei"
-    assert "who=wang%20wei" not in list(tokens.of("who=wang%20wei"))
+    assert tokens.named("who", "Wang Wei") == tokens.named("who", "wang wei") == ".who=wang%20wei"
+    assert ".who=wang%20wei" not in list(tokens.of("who=wang%20wei"))
 
 
 def test_a_text_of_megabytes_is_found_by_its_beginning() -> None:

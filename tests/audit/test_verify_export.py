@@ -193,7 +193,7 @@ class TestAPackage:
     def test_whose_manifest_asks_for_something_else_is_not_ours(self) -> None:
         denied()
         forged = repacked(package(), "manifest.json", lambda data: data.replace(b"access.denied", b"access.allowed"))
-        with pytest.raises(CommandError, match="another “query” than the trail"):
+        with pytest.raises(CommandError, match="its manifest was changed"):
             verified(forged)
 
     def test_signed_by_a_foreign_key_is_found_out(self) -> None:
@@ -208,9 +208,11 @@ class TestAPackage:
             return proof.canonical(group).encode() + b"\n"
 
         def name(data: bytes) -> bytes:
-            return json.dumps(
-                json.loads(data) | {"public_keys": [foreign.public_key().public_bytes_raw().hex()]}
-            ).encode()
+            told = json.loads(data) | {"public_keys": [foreign.public_key().public_bytes_raw().hex()]}
+            told |= {"key": keys.key_id(foreign.public_key())}
+            del told["signature"]
+            signature = foreign.sign(proof.canonical(told).encode()).hex()
+            return json.dumps(told | {"signature": signature}).encode()
 
         forged = repacked(path, "proofs.jsonl", sign)
         forged.rename(path)
