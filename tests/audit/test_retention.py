@@ -425,3 +425,18 @@ class TestTheCommand:
         said = StringIO()
         call_command("verify_audit", stdout=said)
         assert ", 3 purged under a grant" in said.getvalue()
+
+
+def test_an_archive_that_is_gone_lets_nothing_more_go(set_policy: Callable[[str], None]) -> None:
+    """Without the file a grant's range alone would cover whatever else somebody takes out of it."""
+    set_policy("security: {audit: {retention_days_by_class: {decision: 365}}}")
+    past(1, age=timedelta(days=201))
+    (kept,) = past(1, age=timedelta(days=200), what=TrailEvent.HOLD_RELEASE_ASKED)
+    past(1, age=timedelta(days=199))
+    assert purge()
+    assert retention.expire_archives(timezone.now())
+    assert problems() == []
+    with connection.cursor() as cursor:  # no guard stands in the way
+        cursor.execute("INSERT INTO audit_auditpurge (event_pk, grant_n) VALUES (%s, 1)", [kept])
+        cursor.execute("DELETE FROM audit_auditevent WHERE id = %s", [kept])
+    assert problems() == ["grant 1: what was purged under it is not what it was when its archive was removed"]

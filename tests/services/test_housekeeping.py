@@ -123,6 +123,14 @@ class TestDeliveries:
         assert MessagePart.objects.filter(message=kept).exists()
         assert Delivery.objects.filter(message=gone).exists() is (by == "kind")
 
+    def test_a_hold_on_their_workflow_keeps_them(self, flow: Workflow, alice: User) -> None:
+        kept, gone = sent(flow, alice), sent(flow, alice)
+        Message.objects.filter(pk=kept.pk).update(workflow=flow)
+        hold(target_type="workflows.workflow", target_id=str(flow.pk))
+        keep_house()
+        assert Delivery.objects.filter(message=kept).exists()
+        assert not Delivery.objects.filter(message=gone).exists()
+
 
 class TestRuns:
     def test_old_ones_go_with_a_digest_that_led_to_nothing(self, flow: Workflow) -> None:

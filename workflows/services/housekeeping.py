@@ -97,7 +97,7 @@ def _deliveries(before: datetime) -> _Chore:
 
     return _Chore(
         name="deliveries",
-        rows=rows.values_list("pk", "message_id", "message__request_id"),
+        rows=rows.values_list("pk", "message_id", "message__request_id", "message__workflow_id"),
         remove=remove,
         is_held=_delivery_is_held,
     )
@@ -112,7 +112,7 @@ def _parts(before: datetime) -> _Chore:
     rows = _of_finished(MessagePart.objects.all(), before).filter(~Exists(Delivery.objects.filter(part=OuterRef("pk"))))
     return _Chore(
         name="parts",
-        rows=rows.values_list("pk", "message_id", "message__request_id"),
+        rows=rows.values_list("pk", "message_id", "message__request_id", "message__workflow_id"),
         remove=_raw(MessagePart),
         is_held=_message_is_held,
     )
@@ -123,7 +123,7 @@ def _of_finished(rows: QuerySet[Any], before: datetime) -> QuerySet[Any]:
 
 
 def _message_is_held(shield: holds.Shield, row: tuple[Any, ...]) -> bool:
-    return shield.protects("workflows.message", row[1], row[2])
+    return shield.protects("workflows.message", row[1], row[2]) or shield.protects("workflows.workflow", row[3], row[2])
 
 
 def _runs(before: datetime) -> _Chore:
