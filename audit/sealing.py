@@ -36,24 +36,30 @@ class _Waiting(NamedTuple):
     row_mac: bytes
 
 
+class _Made(NamedTuple):
+    """A seal, and the highest key under it."""
+
+    seal: AuditSeal
+    up_to: int
+
+
 def seal_due(now: datetime) -> AuditSeal | None:
     """Seal what waits, if something is urgent or has waited long enough. One sealer at a time; others go home.
 
     Returns the last seal that was made.
     """
     newest = AuditLeaf.objects.aggregate(pk=Max("event_pk"))["pk"] or 0
-    seal = last = _seal_next(newest - _LOOK_BACK, now, _is_due)
-    while seal is not None and seal.size == BATCH:
-        last, seal = seal, _seal_next(newest - _LOOK_BACK, now, _is_due)
-    return seal or last
+    made = last = _seal_next(newest - _LOOK_BACK, now, _is_due)
+    while made is not None and made.seal.size == BATCH:
+        last, made = made, _seal_next(made.up_to, now, _is_due)
+    return (made or last).seal if last else None
 
 
 def sweep(now: datetime) -> int:
     """Seal everything that has no leaf, however old: the slow, complete look. Returns how many events."""
     sealed, above = 0, 0
-    while (seal := _seal_next(above, now, _all)) is not None:
-        sealed += seal.size
-        above = AuditLeaf.objects.get(seal_n=seal.n, position=seal.size - 1).event_pk
+    while (made := _seal_next(above, now, _all)) is not None:
+        sealed, above = sealed + made.seal.size, made.up_to
     return sealed
 
 
@@ -65,7 +71,7 @@ def _all(waiting: Sequence[_Waiting], now: datetime) -> bool:
     return bool(waiting)
 
 
-def _seal_next(above: int, now: datetime, due: Callable[[Sequence[_Waiting], datetime], bool]) -> AuditSeal | None:
+def _seal_next(above: int, now: datetime, due: Callable[[Sequence[_Waiting], datetime], bool]) -> _Made | None:
     """Seal the first events above a key that wait, if they are ``due``."""
     with transaction.atomic():
         if not _alone():
@@ -75,7 +81,7 @@ def _seal_next(above: int, now: datetime, due: Callable[[Sequence[_Waiting], dat
             return None
         seal = _seal(waiting, now)
     checkpoints.append(seal)
-    return seal
+    return _Made(seal, waiting[-1].pk)
 
 
 def statement(seal: AuditSeal) -> bytes:

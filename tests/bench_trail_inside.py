@@ -272,8 +272,8 @@ def _sealing() -> None:
     oldest = AuditLeaf.objects.latest("event_pk").event_pk
     started = time.perf_counter()
     sealed = 0
-    while (seal := sealing._seal_next(oldest, timezone.now(), sealing._all)) is not None:
-        sealed += seal.size
+    while (made := sealing._seal_next(oldest, timezone.now(), sealing._all)) is not None:
+        sealed, oldest = sealed + made.seal.size, made.up_to
     _say(f"sealing: {sealed / (time.perf_counter() - started):,.0f} events/s")
     lines = settings.AUDIT_CHECKPOINT_FILE.read_text().splitlines(keepends=True)
     kept = {line.split('"n": ')[1].split(",")[0]: line for line in lines}
