@@ -233,7 +233,8 @@ def _stock_table() -> Iterator[None]:
 def _exporting() -> None:
     """The whole trail as CSV, beside what the database's own tool makes of the same columns; at most a million rows."""
     newest = AuditEvent.objects.latest("pk").pk
-    span = Search(since=AuditEvent.objects.filter(pk__gte=max(1, newest - 1_000_000)).order_by("pk")[0].at)
+    oldest = AuditEvent.objects.filter(pk=newest - 1_000_000).first()
+    span = Search(since=oldest.at) if oldest else Search()
     _theirs()  # the rows are in memory then, for both
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
