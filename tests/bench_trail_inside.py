@@ -92,7 +92,7 @@ def _seconds_to_record() -> float:
                 record(AccessEvent.DENIED, why=f"Measured, number {number}: 为测量而记录")
         return (time.perf_counter() - started) / 200
 
-    return min(once() for _ in range(5))
+    return min(once() for _ in range(15))
 
 
 def _search(sam: User) -> float:
