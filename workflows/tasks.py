@@ -48,7 +48,8 @@ def nightly() -> None:
     """The slow, complete looks."""
     with context.system_acting():
         now = timezone.now()
-        for look in (sealing.sweep, checkpoints.send_daily, completeness.run_and_record):
+        # The check comes first: a sweep would hide that the sealer stands still.
+        for look in (completeness.run_and_record, sealing.sweep, checkpoints.send_daily):
             _by_itself(partial(look, now))
         queue.enqueue("workflows.tasks.clean_up", 1)
         if not verification.is_long():

@@ -94,6 +94,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'audit seal',
                 'verbose_name_plural': 'audit seals',
+                'constraints': [models.CheckConstraint(condition=models.Q(('n__gt', 0)), name='audit_seal_positive')],
             },
         ),
         migrations.CreateModel(
@@ -129,7 +130,7 @@ class Migration(migrations.Migration):
                 'ordering': ['-id'],
                 'permissions': [('export_auditevent', 'Can export audit events')],
                 'indexes': [models.Index(fields=['who_id', 'id'], name='audit_who'), models.Index(fields=['what', 'id'], name='audit_what'), models.Index(fields=['target_type', 'target_id', 'id'], name='audit_target'), models.Index(fields=['request_id'], name='audit_request'), models.Index(condition=models.Q(('parent_event_id__isnull', False)), fields=['parent_event_id'], name='audit_parent'), models.Index(fields=['at', 'id'], name='audit_at')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('outcome__in', ['success', 'failure', 'refused'])), name='audit_outcome_known')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('outcome__in', ['success', 'failure', 'refused'])), name='audit_outcome_known'), models.CheckConstraint(condition=models.Q(('id__gt', 0)), name='audit_id_positive')],
             },
         ),
         migrations.CreateModel(
