@@ -202,6 +202,7 @@ def _decide(approval: ApprovalRequest, verdict: Verdict, by: User, reason: str, 
         procedure.deny(approval.subject_id, reason)
     elif approval.decisions.filter(verdict=Verdict.APPROVE).count() >= approval.quorum:
         _move(approval, ApprovalState.APPROVED, "")
+        _move(approval, ApprovalState.EXECUTING, "")
         procedure.execute(approval.subject_id, plain)
         _move(approval, ApprovalState.EXECUTED, "")
         record(Event.APPROVAL_EXECUTED, target=approval)
