@@ -6,20 +6,28 @@ Unknown keys are refused by name, missing keys take the defaults below. ``load``
 
 import ipaddress
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import time
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
 from django.conf import settings
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 
+from compliance_bot.guardrails.business_hours import BusinessHours
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _MAX_BYTES = 64 * 1024
+# Actions that wait for a second person whatever a policy lists: with them everything else could be undone.
+_ALWAYS_APPROVED = frozenset({"policy_change", "rollback", "standing_approval"})
+_WALL_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _SCHEMA = json.loads((Path(__file__).parent / "policy.schema.json").read_text(encoding="utf-8"))
 _formats = FormatChecker(formats=())
 
@@ -27,6 +35,24 @@ _formats = FormatChecker(formats=())
 @_formats.checks("ip-network", raises=ValueError)
 def _is_network(value: object) -> bool:
     return not isinstance(value, str) or bool(ipaddress.ip_network(value))
+
+
+@_formats.checks("wall-time")
+def _is_wall_time(value: object) -> bool:
+    """Not left to the type: YAML reads 18:00 without quotes as the number 1080."""
+    return isinstance(value, str) and _WALL_TIME.fullmatch(value) is not None
+
+
+@_formats.checks("time-zone")
+def _is_time_zone(value: object) -> bool:
+    return isinstance(value, str) and value in available_timezones()
+
+
+_FORMATS = {
+    "ip-network": "a network such as 203.0.113.0/24 (host bits must be 0)",
+    "wall-time": 'a time of day in quotes, such as "18:00"',
+    "time-zone": "the name of a time zone, such as Asia/Shanghai",
+}
 
 
 class PolicyError(Exception):
@@ -46,10 +72,52 @@ class NetworkRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """How one action is approved.
+
+    ``threshold``: rows from which approval is needed; None stands for never. A size that is not known counts as large.
+    """
+
+    threshold: int | None = None
+    quorum: int = 1
+    group: str = ""
+    expires_after_hours: int = 24
+    delay_minutes: int = 0
+    business_hours_only: bool = False
+    second_approval_above: int | None = None
+    reason_to_approve: bool = False
+    remind_before_minutes: int = 120
+    escalate_to: str = ""
+
+
+_DEFAULT_RULES: Mapping[str, Rule] = {
+    "mass_send": Rule(),
+    "bulk_delete": Rule(threshold=10),
+    "permission_change": Rule(),
+    "workflow_change": Rule(),
+    "secret_reveal_or_replace": Rule(),
+    "audit_export": Rule(),
+    "policy_change": Rule(),
+    "rollback": Rule(),
+    "standing_approval": Rule(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Actions:
+    """``rules`` holds one for every action, whether the file names it or not."""
+
     require_approval_for: tuple[str, ...] = ("mass_send", "bulk_delete", "permission_change")
     rate_limit_per_minute: int = 120
     mass_send_min_recipients: int = 20
+    rules: Mapping[str, Rule] = field(default_factory=lambda: _DEFAULT_RULES)
+    business_hours: BusinessHours = field(default_factory=BusinessHours)
+
+    def needs_approval(self, action: str) -> bool:
+        return action in _ALWAYS_APPROVED or action in self.require_approval_for
+
+    def rule(self, action: str) -> Rule:
+        return self.rules[action]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +188,32 @@ def _build(document: dict[str, Any]) -> Policy:
     return Policy(
         secrets=Secrets(**document.get("secrets", {})),
         network=NetworkRules(**network),
-        actions=Actions(**_tuples(document.get("actions", {}))),
+        actions=_build_actions(document.get("actions", {})),
         audit=Audit(**_tuples(document.get("audit", {}))),
         retention=Retention(**document.get("retention", {})),
     )
+
+
+def _build_actions(section: dict[str, Any]) -> Actions:
+    given = section.get("rules", {})
+    rules = {action: replace(rule, **given.get(action, {})) for action, rule in _DEFAULT_RULES.items()}
+    hours = _build_business_hours(section.get("business_hours", {}))
+    return Actions(**{**_tuples(section), "rules": rules, "business_hours": hours})
+
+
+_HOURS: Mapping[str, Callable[[Any], Any]] = {
+    "start": time.fromisoformat,
+    "end": time.fromisoformat,
+    "weekdays": tuple,
+    "time_zone": ZoneInfo,
+}
+
+
+def _build_business_hours(section: dict[str, Any]) -> BusinessHours:
+    hours = BusinessHours(**{key: _HOURS[key](value) for key, value in section.items()})
+    if hours.end <= hours.start:
+        raise PolicyError(f"security.actions.business_hours.end: {hours.end:%H:%M} is not after {hours.start:%H:%M}")
+    return hours
 
 
 def _tuples(section: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +231,9 @@ def _describe(problem: ValidationError) -> str:
         name = f"{path}.{unknown[0]}" if path else unknown[0]
         return f"{name}: unknown key (known here: {', '.join(known)})"
     if problem.validator == "format":
-        return f"{path}: {problem.instance!r} is not a network such as 203.0.113.0/24 (host bits must be 0)"
+        return f"{path}: {problem.instance!r} is not {_FORMATS[str(problem.validator_value)]}"
+    if problem.validator == "not":
+        return f"{path}: this action has none (a mass send's is actions.mass_send_min_recipients)"
     return f"{path or 'policy'}: {problem.message}"
 
 

@@ -149,7 +149,7 @@ def _gate(recipients: Sequence[Recipient]) -> _Gate:
     if not reasons:
         return _Gate(open=True, text=_("Open: not a mass send."))
     text = "; ".join(reasons)
-    if ACTION not in rules.require_approval_for:
+    if not rules.needs_approval(ACTION):
         return _Gate(open=True, text=_("Open: the policy asks for no approval (%(why)s).") % {"why": text})
     return _Gate(open=False, text=_("Mass send: %(why)s.") % {"why": text})
 
