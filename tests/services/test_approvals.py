@@ -54,7 +54,7 @@ def the_message() -> Message:
 def test_approving_sends_it_on_its_way(request_: ApprovalRequest, olivia: User) -> None:
     decide(request_, olivia)
     request_.refresh_from_db()
-    assert request_.state == ApprovalState.EXECUTED
+    assert request_.state == ApprovalState.EXECUTING
     assert the_message().state == MessageState.RELEASED
     assert Delivery.objects.count() == 1
 

@@ -86,7 +86,7 @@ def test_deciding_and_withdrawing_at_once_has_one_outcome() -> None:
     )
     request.refresh_from_db()
     released = Message.objects.get().state == MessageState.RELEASED
-    assert released == (request.state == ApprovalState.EXECUTED)
+    assert released == (request.state == ApprovalState.EXECUTING)
     assert released == Delivery.objects.exists()
 
 

@@ -34,8 +34,14 @@ class Event(TextChoices):
     APPROVAL_EXPIRED = "approval.expired", _("Approval expired")
     APPROVAL_WITHDRAWN = "approval.withdrawn", _("Approval withdrawn")
     APPROVAL_VOIDED = "approval.voided", _("Approval void: content changed")
+    APPROVAL_SUPERSEDED = "approval.superseded", _("Approval superseded by a newer request")
+    APPROVAL_REMINDED = "approval.reminded", _("Deciders reminded")
+    APPROVAL_EXECUTING = "approval.executing", _("Carrying out begun")
     APPROVAL_EXECUTED = "approval.executed", _("Approval executed")
     APPROVAL_REFUSED = "approval.refused", _("Decision refused")
+
+    GLASS_BROKEN = "glass.broken", _("Glass broken: carried out without approval")
+    GLASS_REVIEWED = "glass.reviewed", _("Break-glass reviewed")
 
     DELIVERY_ATTEMPTED = "delivery.attempted", _("Delivery attempted")
     DELIVERY_SENT = "delivery.sent", _("Delivery sent")
@@ -53,5 +59,15 @@ class Event(TextChoices):
     POLICY_LOADED = "policy.loaded", _("Policy loaded")
 
 
-DECISIONS = frozenset({Event.APPROVAL_GRANTED, Event.APPROVAL_DENIED, Event.APPROVAL_EXECUTED, Event.DELIVERY_SETTLED})
+DECISIONS = frozenset(
+    {
+        Event.APPROVAL_GRANTED,
+        Event.APPROVAL_DENIED,
+        Event.APPROVAL_EXECUTING,
+        Event.APPROVAL_EXECUTED,
+        Event.GLASS_BROKEN,
+        Event.GLASS_REVIEWED,
+        Event.DELIVERY_SETTLED,
+    }
+)
 """What a person decided, and that it was carried out: sealed at once, not within the minute."""

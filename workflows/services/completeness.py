@@ -14,6 +14,7 @@ from audit.completeness import Finding, Window, check
 from compliance_bot.guardrails import policy
 from workflows.domain.events import Event
 from workflows.domain.states import (
+    APPROVAL_CARRIED_OUT,
     DELIVERY_DUE,
     ApprovalState,
     DeliveryState,
@@ -68,7 +69,8 @@ def outcomes(window: Window) -> Iterator[Finding]:
         yield Finding(where=f"request {request.pk}", what=_("is past its time, but was not closed"))
     for request in _decided(late):
         yield Finding(where=f"request {request.pk}", what=_("was decided, but not carried out"))
-    executed = ApprovalRequest.objects.filter(state=ApprovalState.EXECUTED, closed_at__gte=window.since)
+    carried_out = sorted(APPROVAL_CARRIED_OUT - {ApprovalState.EXECUTING})
+    executed = ApprovalRequest.objects.filter(state__in=carried_out, closed_at__gte=window.since)
     untold = _("was carried out, but the trail does not tell")
     yield from _untold(executed, _REQUEST, [Event.APPROVAL_EXECUTED], "request", untold)
     for some in _pieces(executed.filter(subject_type=_MESSAGE)):
@@ -139,11 +141,13 @@ def _approved(some: list[Message]) -> set[tuple[str, str]]:
     counting = Q(decisions__verdict=Verdict.APPROVE, decisions__content_digest=F("content_digest"))
     others = ~Q(decisions__decided_by=F("requested_by")) & ~Q(decisions__decided_by=F("authored_by"))
     requests = ApprovalRequest.objects.filter(
-        subject_type=_MESSAGE, subject_id__in=[str(message.pk) for message in some], state=ApprovalState.EXECUTED
+        subject_type=_MESSAGE,
+        subject_id__in=[str(message.pk) for message in some],
+        state__in=sorted(APPROVAL_CARRIED_OUT),
     )
     enough = requests.annotate(
         approvals=Count("decisions__decided_by", filter=counting & others, distinct=True)
-    ).filter(approvals__gte=F("quorum"))
+    ).filter(Q(approvals__gte=F("quorum")) | Q(break_glass_by__isnull=False))
     return set(enough.values_list("subject_id", "content_digest"))
 
 
@@ -155,8 +159,9 @@ def _decided(before: datetime) -> Iterator[ApprovalRequest]:
         denials=Count("decisions", filter=given & Q(decisions__verdict=Verdict.DENY)),
     )
     stuck = Q(approvals__gte=F("quorum")) | Q(denials__gt=0)
-    hanging = Q(state=ApprovalState.APPROVED) & (Q(closed_at=None) | Q(closed_at__lt=before))
-    return counted.filter(stuck | hanging).order_by("pk").iterator(chunk_size=_AT_ONCE)
+    waits = Q(state=ApprovalState.PENDING) & stuck
+    hanging = Q(state=ApprovalState.APPROVED) & (Q(execute_at=None) | Q(execute_at__lt=before))
+    return counted.filter(waits | hanging).order_by("pk").iterator(chunk_size=_AT_ONCE)
 
 
 def _untold(rows: QuerySet[M], kind: str, names: list[Event], word: str, what: str) -> Iterator[Finding]:

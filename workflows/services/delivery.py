@@ -27,6 +27,7 @@ from workflows.domain.errors import NotPermitted, ReasonRequired, WrongState
 from workflows.domain.events import Event
 from workflows.domain.reasons import clean_reason
 from workflows.domain.states import (
+    APPROVAL_CARRIED_OUT,
     DELIVERY_DUE,
     DELIVERY_OPEN,
     DELIVERY_TRANSITIONS,
@@ -38,7 +39,7 @@ from workflows.domain.states import (
 )
 from workflows.models import ApprovalRequest, Channel, Delivery, DeliveryAttempt, Message
 from workflows.registry import UnknownKind
-from workflows.services import messages, outbound, secrets
+from workflows.services import approvals, messages, outbound, secrets
 from workflows.services.pacing import channel_lanes, take_slot
 
 # Longer than any adapter's call may take (its total deadline is 15 s), so that a live worker is never overtaken.
@@ -125,7 +126,7 @@ def _gate_is_open(message: Message) -> bool:
         or ApprovalRequest.objects.filter(
             subject_type=Message._meta.label_lower,
             subject_id=str(message.pk),
-            state=ApprovalState.EXECUTED,
+            state__in=sorted(APPROVAL_CARRIED_OUT),
             content_digest=message.content_digest,
         ).exists()
     )
@@ -245,6 +246,13 @@ def resume(channel: Channel) -> None:
     Message.objects.filter(pk__in=held, state=MessageState.RELEASED).update(next_attempt_at=timezone.now())
 
 
+_ENDS = {
+    MessageState.SENT: ApprovalState.EXECUTED,
+    MessageState.PARTLY_SENT: ApprovalState.PARTLY_EXECUTED,
+    MessageState.FAILED: ApprovalState.FAILED,
+}
+
+
 def close_if_done(message_id: int) -> None:
     """Finish the message once none of its deliveries is open. Call it in the transaction of the last change.
 
@@ -272,6 +280,7 @@ def close_if_done(message_id: int) -> None:
         outcome = Outcome.SUCCESS if state == MessageState.SENT else Outcome.FAILURE
         facts = {"state": state.value, "sent": counts["sent"], "total": counts["total"]}
         record(Event.MESSAGE_FINISHED, target=message, outcome=outcome, facts=facts)
+        approvals.finish(message, _ENDS[state], "" if outcome == Outcome.SUCCESS else message.get_state_display())
 
 
 @transaction.atomic

@@ -25,12 +25,13 @@ from workflows.domain.events import Event
 from workflows.domain.reasons import clean_reason
 from workflows.domain.states import (
     MESSAGE_TRANSITIONS,
+    ApprovalState,
     DeliveryState,
     MessageState,
     OfferState,
     allowed_from,
 )
-from workflows.models import Channel, Delivery, Digest, DigestEntry, Message, MessagePart
+from workflows.models import ApprovalRequest, Channel, Delivery, Digest, DigestEntry, Message, MessagePart
 from workflows.registry import UnknownKind
 from workflows.services import approvals, secrets
 from workflows.services.queue import enqueue
@@ -294,28 +295,30 @@ def _move(message: Message, state: MessageState, **fields: object) -> None:
     message.state = state
 
 
-def _get(pk: str) -> Message:
-    return Message.objects.select_related("audience", "digest", "workflow").get(pk=pk)
+def _get(approval: ApprovalRequest) -> Message:
+    return Message.objects.select_related("audience", "digest", "workflow").get(pk=approval.subject_id)
 
 
-def _describe_pending(pk: str) -> MassSend:
+def _describe_pending(approval: ApprovalRequest) -> MassSend:
     try:
-        return describe(_get(pk))
+        return describe(_get(approval))
     except Invalid as error:
         raise StaleContent(str(error).rstrip(".。")) from error
 
 
-def _execute(pk: str, plain: MassSend) -> None:
-    release(_get(pk), plain)
+def _execute(approval: ApprovalRequest, plain: MassSend) -> ApprovalState:
+    """Its deliveries are on their way; the last of them ends the request."""
+    release(_get(approval), plain)
+    return ApprovalState.EXECUTING
 
 
-def _deny(pk: str, why: str) -> None:
-    cancel(_get(pk), why, OfferState.DISMISSED)
+def _deny(approval: ApprovalRequest, why: str) -> None:
+    cancel(_get(approval), why, OfferState.DISMISSED)
 
 
-def _expire(pk: str) -> None:
+def _expire(approval: ApprovalRequest) -> None:
     """A digest grows stale: the next one offers its items again. What a person wrote stays theirs to resubmit."""
-    message = _get(pk)
+    message = _get(approval)
     if message.digest_id is not None:
         cancel(message, _("nobody decided in time"), OfferState.RELEASED)
     else:
@@ -329,6 +332,6 @@ approvals.carries_out(
         execute=_execute,
         deny=_deny,
         expire=_expire,
-        reopen=lambda pk: _reopen(_get(pk)),
+        reopen=lambda approval: _reopen(_get(approval)),
     ),
 )
