@@ -62,7 +62,7 @@ def test_many_officers_at_once_make_one_decision_and_one_execution() -> None:
     request.refresh_from_db()
     message = Message.objects.get()
     if decision.verdict == Verdict.APPROVE:
-        assert (request.state, message.state) == (ApprovalState.EXECUTED, MessageState.RELEASED)
+        assert (request.state, message.state) == (ApprovalState.EXECUTING, MessageState.RELEASED)
         assert Delivery.objects.count() == 1
     else:
         assert (request.state, message.state) == (ApprovalState.DENIED, MessageState.CANCELLED)
