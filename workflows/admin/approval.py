@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from workflows import actions
+from workflows.admin import changes
 from workflows.admin.base import ReadOnlyAdmin, badge, change_url, person
 from workflows.domain.errors import StaleContent
 from workflows.domain.states import ApprovalState, Verdict
@@ -68,7 +69,8 @@ class ApprovalRequestAdmin(ReadOnlyAdmin[ApprovalRequest]):
             self.admin_site.admin_view(require_POST(self.decide)),
             name="workflows_approvalrequest_decide",
         )
-        return [decide, *super().get_urls()]
+        ask = path("ask/", self.admin_site.admin_view(require_POST(changes.ask)), name="workflows_change_ask")
+        return [decide, ask, *super().get_urls()]
 
     def decide(self, request: HttpRequest, pk: int) -> HttpResponse:
         approval = self.find(request, pk)

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from django.contrib.auth.models import User
 from django.db import models, transaction
@@ -81,10 +81,23 @@ def carries_out(action: str, procedure: Procedure) -> None:
 # Asking
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a request is about: at most one request at a time is open for it."""
+
+    type: str
+    id: str
+    label: str
+
+    @classmethod
+    def of(cls, row: models.Model) -> Self:
+        return cls(type=row._meta.label_lower, id=str(row.pk), label=str(row)[:200])
+
+
 def request(
     *,
     action: str,
-    subject: models.Model,
+    subject: models.Model | Subject,
     size: int | None,
     reason: str,
     requested_by: User,
@@ -100,13 +113,14 @@ def request(
     is about. ``rule``: where it is not the action's own. An older request for the same subject that still waits for a
     person is superseded; one that did not come to its end is linked.
     """
+    about = subject if isinstance(subject, Subject) else Subject.of(subject)
     rule, now = rule or policy.current().actions.rule(action), timezone.now()
     expires_at = now + timedelta(hours=rule.expires_after_hours)
     approval = ApprovalRequest(
         action=action,
-        subject_type=subject._meta.label_lower,
-        subject_id=str(subject.pk),
-        subject_label=str(subject)[:200],
+        subject_type=about.type,
+        subject_id=about.id,
+        subject_label=about.label[:200],
         payload=payload or {},
         size=size,
         requested_by=requested_by,
