@@ -14,7 +14,8 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from workflows import actions
-from workflows.admin.base import ReadOnlyAdmin, badge, change_url, person
+from workflows.admin.base import badge, change_url, person
+from workflows.admin.evidence import EvidenceAdmin
 from workflows.domain.errors import StaleContent
 from workflows.domain.states import ApprovalState, Verdict
 from workflows.models import ApprovalRequest, Message
@@ -47,7 +48,7 @@ class QueueFilter(admin.SimpleListFilter):
 
 
 @admin.register(ApprovalRequest)
-class ApprovalRequestAdmin(ReadOnlyAdmin[ApprovalRequest]):
+class ApprovalRequestAdmin(EvidenceAdmin):
     change_form_template = "admin/workflows/approvalrequest/decide.html"
     list_display = (
         "subject_label",
