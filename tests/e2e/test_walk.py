@@ -56,6 +56,7 @@ PAGES = {
     "home": "/admin/",
     "queue": "/admin/workflows/approvalrequest/?state=all",
     "decide": "/admin/workflows/approvalrequest/1/change/",
+    "evidence": "/admin/workflows/approvalrequest/1/evidence/",
     "messages": "/admin/workflows/message/",
     "message": "/admin/workflows/message/1/change/",
     "workflows": "/admin/workflows/workflow/",

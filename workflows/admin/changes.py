@@ -41,6 +41,7 @@ def under_approval(view: View) -> View:
     def watched(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.method != "POST" or not isinstance(request.user, User) or hasattr(view, "runs_unwatched"):
             return view(request, *args, **kwargs)
+        session = request.session.session_key
         response: HttpResponseBase | None = None
         refused: Exception | None = None
         with changes.watched(request.user) as found:
@@ -53,6 +54,7 @@ def under_approval(view: View) -> View:
         if found.needs is None:
             assert response is not None  # noqa: S101 - a view returns or raises
             return response
+        request.session = type(request.session)(session)  # one that was made inside is gone
         request._messages = default_storage(request)  # type: ignore[attr-defined]  # "was changed" is not true
         return ask_page(request, found.needs)
 

@@ -43,6 +43,10 @@ class Event(TextChoices):
     GLASS_BROKEN = "glass.broken", _("Glass broken: carried out without approval")
     GLASS_REVIEWED = "glass.reviewed", _("Break-glass reviewed")
 
+    EVIDENCE_VIEWED = "evidence.viewed", _("Evidence viewed")
+    EVIDENCE_EXPORT_STARTED = "evidence.export_started", _("Evidence export started")
+    EVIDENCE_EXPORTED = "evidence.exported", _("Evidence exported")
+
     DELIVERY_ATTEMPTED = "delivery.attempted", _("Delivery attempted")
     DELIVERY_SENT = "delivery.sent", _("Delivery sent")
     DELIVERY_POSTPONED = "delivery.postponed", _("Delivery postponed")
