@@ -79,7 +79,7 @@ def test_from_the_request_over_the_approval_to_the_receipts(wecom: Sandbox) -> N
     expected = [
         *("message.written", "message.submitted", "approval.requested", "approval.viewed", "approval.granted"),
         *("approval.executing", "message.released", "delivery.attempted", "delivery.sent"),
-            *("message.finished", "approval.executed"),
+        *("message.finished", "approval.executed"),
     ]
     assert [what for what in told if what in expected] == expected
 
