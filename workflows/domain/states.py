@@ -40,7 +40,9 @@ class MessageState(TextChoices):
 MESSAGE_TRANSITIONS: Mapping[MessageState, frozenset[MessageState]] = {
     MessageState.DRAFT: frozenset({MessageState.PENDING, MessageState.RELEASED, MessageState.CANCELLED}),
     MessageState.PENDING: frozenset({MessageState.RELEASED, MessageState.DRAFT, MessageState.CANCELLED}),
-    MessageState.RELEASED: frozenset({MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED}),
+    MessageState.RELEASED: frozenset(
+        {MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED, MessageState.CANCELLED}
+    ),
     MessageState.PARTLY_SENT: frozenset(),
     MessageState.FAILED: frozenset(),
     MessageState.SENT: frozenset(),
