@@ -81,7 +81,9 @@ DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
 }
 DELIVERY_DUE = frozenset({DeliveryState.QUEUED, DeliveryState.WAITING})
 """May be claimed once their time has come."""
-DELIVERY_OPEN = DELIVERY_DUE | {DeliveryState.SENDING, DeliveryState.UNKNOWN}
+DELIVERY_UNCERTAIN = frozenset({DeliveryState.SENDING, DeliveryState.UNKNOWN})
+"""It may have left, or not."""
+DELIVERY_OPEN = DELIVERY_DUE | DELIVERY_UNCERTAIN
 """The message is not finished while one of its deliveries is here."""
 
 

@@ -17,7 +17,7 @@ from audit.recorder import record
 from workflows.domain.errors import NotPermitted, ReasonRequired, WrongState
 from workflows.domain.events import Event
 from workflows.domain.reasons import clean_reason
-from workflows.domain.states import MessageState
+from workflows.domain.states import DELIVERY_DUE, MessageState
 from workflows.models import Channel, Delivery, Message, SendingPause, Workflow
 from workflows.models.pause import SendingPauseQuerySet
 from workflows.services import messages
@@ -70,6 +70,13 @@ def in_force(target: Target | Delivery) -> SendingPause | None:
         case _:
             covering = _EVERYTHING | Q(**{str(target._meta.model_name): target})
     return active().filter(covering).first()
+
+
+def over_part_of(message: Message) -> SendingPauseQuerySet:
+    """The pauses of its workflow, and of channels that it has still to go through."""
+    due = Delivery.objects.filter(message=message, state__in=sorted(DELIVERY_DUE)).values("channel")
+    of_workflow = Q(workflow__isnull=False, workflow=message.workflow_id)
+    return active().filter(of_workflow | Q(channel__in=due))
 
 
 _EVERYTHING = Q(workflow=None, channel=None, message=None)
