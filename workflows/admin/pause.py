@@ -8,7 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext
 from django.views.decorators.http import require_POST
 
 from workflows.admin.base import HouseAdmin, ReadOnlyAdmin, badge, change_url, person
@@ -98,7 +98,7 @@ class SendingPauseAdmin(ReadOnlyAdmin[SendingPause]):
     def state_badge(self, obj: SendingPause) -> SafeString:
         if _in_force(obj):
             return badge("halted", _("in force"))
-        return badge("ended", _("resumed") if obj.lifted_at else _("message ended"))
+        return badge("ended", pgettext("pause", "resumed") if obj.lifted_at else _("message ended"))
 
 
 def _in_force(paused: SendingPause) -> bool:
