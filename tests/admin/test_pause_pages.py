@@ -242,4 +242,4 @@ def test_the_list_shows_what_is_in_force_and_what_was_resumed(officer: Client, o
     pauses.pause(by=olivia, reason="Wrong group", target=Channel.objects.get())
     shown = words(officer, reverse("admin:workflows_sendingpause_changelist"))
     assert "Robot in force Wrong group olivia" in shown
-    assert "all sending resumed Wrong figures olivia" in shown
+    assert "All sending resumed Wrong figures olivia" in shown

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST
 
 from workflows.admin.base import HouseAdmin, badge, change_url, person
 from workflows.domain.errors import WorkflowError
-from workflows.domain.states import DELIVERY_UNCERTAIN, DeliveryState, MessageState
+from workflows.domain.states import DELIVERY_DUE, DELIVERY_UNCERTAIN, DeliveryState, MessageState
 from workflows.models import ApprovalRequest, Delivery, Message
 from workflows.services import approvals, delivery, messages, pauses
 
@@ -168,6 +168,7 @@ class MessageAdmin(HouseAdmin[Message]):
             context["on_its_way"] = message.state == MessageState.RELEASED
             context["pause"] = pauses.of(message)
             context["held_by"] = pauses.over_part_of(message)
+            context["has_rest"] = message.deliveries.filter(state__in=sorted(DELIVERY_DUE)).exists()
             if context["pause"] or message.deliveries.filter(state=DeliveryState.CANCELLED).exists():
                 context["groups"] = _what_has_left(message)
         return super().render_change_form(request, context, *args, **kwargs)

@@ -7,6 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext
 from django.views.decorators.http import require_POST
@@ -92,7 +93,7 @@ class SendingPauseAdmin(ReadOnlyAdmin[SendingPause]):
 
     @admin.display(description=gettext_lazy("what is paused"))
     def what(self, obj: SendingPause) -> str:
-        return str(obj)
+        return capfirst(str(obj))
 
     @admin.display(description=gettext_lazy("state"))
     def state_badge(self, obj: SendingPause) -> SafeString:
