@@ -323,6 +323,15 @@ def _tell(job: AuditExport) -> None:
     )
 
 
+def _tell_failure(job: AuditExport, problem: str) -> None:
+    """Nobody waits for a report at a screen, so nobody would see that it is missing."""
+    facts = {"name": job.copy_as, "problem": problem}
+    notices.tell(
+        _("Report %(name)s could not be made") % facts,
+        _("%(name)s could not be made: %(problem)s") % facts,
+    )
+
+
 def _fail(job: AuditExport, problem: str) -> None:
     with transaction.atomic():
         failed = {"state": ExportState.FAILED, "problem": problem[:300], "finished_at": timezone.now()}
@@ -331,3 +340,5 @@ def _fail(job: AuditExport, problem: str) -> None:
         facts = {**_facts(job, complete=False), "problem": problem}
         record(TrailEvent.EXPORT_FINISHED, target=job, why=job.reason, outcome=Outcome.FAILURE, facts=facts)
     files.remove(job)
+    if job.copy_as:
+        _tell_failure(job, problem)
