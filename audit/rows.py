@@ -58,6 +58,8 @@ def of_seals(first: int, last: int) -> Iterator[Row]:
 
 def of_keys(pks: Sequence[int]) -> Iterator[Row]:
     """The rows of these events."""
+    if not pks:
+        return iter(())  # an empty list is no SQL everywhere
     marks = ", ".join(["%s"] * len(pks))
     return _fetched(f"SELECT {columns()} FROM audit_auditevent e WHERE e.id IN ({marks})", pks)  # noqa: S608
 

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from itertools import accumulate, islice
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.conf import settings
 from django.db import transaction
@@ -24,7 +23,8 @@ from audit import erasure, keys, payloads, proof, purged, rows
 from audit.canonical import row_mac
 from audit.models import AuditLeaf, AuditPayload, AuditSeal
 from audit.recorder import Outcome, record
-from audit.sealing import NO_HASH, statement
+from audit.sealed import problems_of_seal
+from audit.sealing import NO_HASH
 from audit.vocabulary import TrailEvent
 
 _SEALS_AT_ONCE = 200
@@ -125,22 +125,9 @@ def _check_seal(
     seal: AuditSeal, previous: bytes, leaves: Sequence[_Leaf], public: Mapping[str, Ed25519PublicKey]
 ) -> Iterator[Problem]:
     where = f"seal {seal.n}"
-    said = statement(seal)
     if bytes(seal.previous_hash) != previous:
         yield Problem(where=where, what="does not follow the seal before it: one was taken out or put in")
-    if bytes(seal.seal_hash) != proof.leaf_hash(said):
-        yield Problem(where=where, what="was changed: its hash is not that of what it says")
-    if [position for position, _hash in leaves] != list(range(seal.size)):
-        yield Problem(where=where, what=f"holds {len(leaves)} leaves instead of {seal.size}")
-    elif proof.root([row_hash for _position, row_hash in leaves]) != bytes(seal.root):
-        yield Problem(where=where, what="its leaves were changed: they do not lead to its root")
-    if seal.key_id not in public:
-        yield Problem(where=where, what=f"is signed by the unknown key {seal.key_id}")
-        return
-    try:
-        public[seal.key_id].verify(bytes(seal.signature), said)
-    except InvalidSignature:
-        yield Problem(where=where, what="its signature is not valid")
+    yield from (Problem(where=where, what=what) for what in problems_of_seal(seal, leaves, public))
 
 
 def _check_leaves() -> Iterator[Problem]:

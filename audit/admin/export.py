@@ -79,13 +79,19 @@ class AskForm(forms.Form):
 @admin.register(AuditExport)
 class AuditExportAdmin(CalmList, admin.ModelAdmin[AuditExport]):
     change_list_template = "admin/audit/exports.html"
-    list_display = ("created_at", "reason", "form", "state_badge", "progress", "size_shown", "expires_at", "buttons")
+    list_display = (
+        *("created_at", "reason", "form", "state_badge", "progress", "unsealed", "size_shown", "expires_at"),
+        "buttons",
+    )
     list_display_links = None
     show_full_result_count = False
     paginator = BoundedPaginator
     list_per_page = 50
     actions = None
-    fields = ("created_at", "reason", "query", "form", "state_badge", "problem", "progress", "size_shown", "sha256")
+    fields = (
+        *("created_at", "reason", "query", "form", "state_badge", "problem", "progress", "unsealed"),
+        *("size_shown", "sha256"),
+    )
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +25,8 @@ from django.utils.translation import gettext as _
 
 from audit import context, notices, proof, sealing, search
 from audit.export import files, package, rows
-from audit.export.stream import Export, seals
+from audit.export.seals import SealRange
+from audit.export.stream import Export
 from audit.forms import SearchForm
 from audit.models import AuditExport, ExportForm, ExportState
 from audit.recorder import Outcome, record
@@ -221,13 +223,13 @@ def _form_of_data(job: AuditExport) -> str:
     return rows.CSV if job.form == ExportForm.PACKAGE else job.form
 
 
-def _written(job: AuditExport, data: IO[bytes], proofs: IO[bytes] | None) -> Iterator[dict[str, int]]:
+def _written(job: AuditExport, data: IO[bytes], proofs: IO[bytes] | None) -> Iterator[dict[str, int | None]]:
     """Write piece after piece, and say how far the file is."""
     asked, below = _search_of(job), job.next_below or 0
     if proofs is None:
         for plain in rows.pieces(asked, job.columns, job.form, below=below):
             done = files.save(data, plain.data)
-            yield {"bytes_done": done, "rows_done": job.rows_done + plain.rows, "next_below": plain.below}
+            yield {"bytes_done": done, **_progress(job, plain)}
         return
     for proved in package.pieces(asked, job.columns, below=below):
         if job.rows_done + proved.rows > package.MOST:
@@ -236,12 +238,16 @@ def _written(job: AuditExport, data: IO[bytes], proofs: IO[bytes] | None) -> Ite
         yield {
             "bytes_done": files.save(data, proved.data),
             "proofs_done": files.save(proofs, proved.proofs),
-            "rows_done": job.rows_done + proved.rows,
-            "next_below": proved.below,
+            **_progress(job, proved),
         }
 
 
-def _save(job: AuditExport, **changes: int) -> None:
+def _progress(job: AuditExport, piece: rows.Piece | package.Piece) -> dict[str, int | None]:
+    seals = _seals(job).with_rows_of(piece.seals)
+    return {"rows_done": job.rows_done + piece.rows, "next_below": piece.below, **asdict(seals)}
+
+
+def _save(job: AuditExport, **changes: int | None) -> None:
     if not _still(job.pk).update(lease_until=timezone.now() + _LEASE, **changes):
         raise _Stopped
     for name, value in changes.items():
@@ -271,7 +277,6 @@ def _finish(job: AuditExport) -> None:
 
 
 def _facts(job: AuditExport, *, complete: bool) -> dict[str, Any]:
-    below = job.below_pk or 0
     return {
         "query": job.query,
         "form": job.form,
@@ -279,8 +284,13 @@ def _facts(job: AuditExport, *, complete: bool) -> dict[str, Any]:
         "rows": job.rows_done,
         "complete": complete,
         "started_by_event": str(job.started_event_id),
-        **seals(lowest=job.next_below or 0, below=below),
+        **asdict(_seals(job)),
     }
+
+
+def _seals(job: AuditExport) -> SealRange:
+    """Over the rows so far."""
+    return SealRange(first_seal=job.first_seal, last_seal=job.last_seal, unsealed=job.unsealed)
 
 
 def _packed(job: AuditExport, facts: Mapping[str, Any], now: datetime) -> Path:
@@ -313,6 +323,15 @@ def _tell(job: AuditExport) -> None:
     )
 
 
+def _tell_failure(job: AuditExport, problem: str) -> None:
+    """Nobody waits for a report at a screen, so nobody would see that it is missing."""
+    facts = {"name": job.copy_as, "problem": problem}
+    notices.tell(
+        _("Report %(name)s could not be made") % facts,
+        _("%(name)s could not be made: %(problem)s") % facts,
+    )
+
+
 def _fail(job: AuditExport, problem: str) -> None:
     with transaction.atomic():
         failed = {"state": ExportState.FAILED, "problem": problem[:300], "finished_at": timezone.now()}
@@ -321,3 +340,5 @@ def _fail(job: AuditExport, problem: str) -> None:
         facts = {**_facts(job, complete=False), "problem": problem}
         record(TrailEvent.EXPORT_FINISHED, target=job, why=job.reason, outcome=Outcome.FAILURE, facts=facts)
     files.remove(job)
+    if job.copy_as:
+        _tell_failure(job, problem)

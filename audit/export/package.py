@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from audit import payloads, proof, sealing, search
 from audit.export import columns, proofs, rows
+from audit.export.seals import SealRange
 from audit.models import AuditEvent
 from audit.search import Search
 
@@ -48,6 +49,7 @@ class Piece:
     proofs: bytes
     rows: int
     below: int
+    seals: SealRange
 
 
 def pieces(asked: Search, names: Sequence[str], *, below: int) -> Iterator[Piece]:
@@ -60,7 +62,14 @@ def pieces(asked: Search, names: Sequence[str], *, below: int) -> Iterator[Piece
             for event in group["events"]
         ]
         lines = [proof.canonical(group).encode() + b"\n" for group in groups]
-        yield Piece(data=rows.written(cells, names, rows.CSV), proofs=b"".join(lines), rows=len(cells), below=pks[-1])
+        numbers = [group["seal"]["n"] for group in groups]
+        yield Piece(
+            data=rows.written(cells, names, rows.CSV),
+            proofs=b"".join(lines),
+            rows=len(cells),
+            below=pks[-1],
+            seals=SealRange(first_seal=min(numbers), last_seal=max(numbers)),
+        )
 
 
 def _groups(pks: Sequence[int], names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -82,7 +91,7 @@ def _texts(pks: Sequence[int], names: Sequence[str]) -> dict[int, dict[str, Any]
 
 def manifest(facts: Mapping[str, Any], *, by: str, reason: str, made_at: datetime) -> dict[str, Any]:
     """What the package says of itself; ``facts`` are those of the event that records its end."""
-    said = {"format": FORMAT, "version": VERSION, "file": DATA, "by": by, "reason": reason, "unsealed": 0}
+    said = {"format": FORMAT, "version": VERSION, "file": DATA, "by": by, "reason": reason}
     return proofs.signed({**facts, **said, "form": rows.CSV, "made_at": made_at.isoformat()})
 
 
