@@ -29,7 +29,8 @@ _OVERSEE = _in(
 PERMISSIONS: Mapping[str, list[str]] = {
     AUTHOR: [
         *_SEE_THE_LOOP,
-        *_in("workflows", "add_workflow change_workflow run_workflow add_source change_source"),
+        *_in("workflows", "add_workflow change_workflow delete_workflow run_workflow"),
+        *_in("workflows", "add_source change_source delete_source delete_audience"),
         *_in("workflows", "add_cadence change_cadence delete_cadence add_audience change_audience"),
         *_in("workflows", "add_audiencemember change_audiencemember delete_audiencemember"),
         *_in("workflows", "add_message change_message submit_message"),
@@ -49,7 +50,7 @@ PERMISSIONS: Mapping[str, list[str]] = {
     ],
     ADMINISTRATOR: [
         *_SEE_THE_LOOP,
-        *_in("workflows", "add_channel change_channel view_secretref add_secretref change_secretref"),
+        *_in("workflows", "add_channel change_channel delete_channel view_secretref add_secretref change_secretref"),
         *_in("workflows", "change_workflow run_workflow change_source pause_sending"),
         *_in("auth", "view_user add_user change_user view_group"),
         *_in("audit", "view_auditevent view_auditseal view_audithold view_auditpurgegrant"),

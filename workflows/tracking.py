@@ -14,10 +14,12 @@ from workflows.models import (
     ChannelSecret,
     PolicyOverride,
     SecretRef,
+    SendingPause,
     Source,
     Workflow,
+    WorkflowVersion,
 )
-from workflows.services.capture import watch
+from workflows.services.capture import watch, watch_removal
 
 _STATE_OF_SOURCES = ("state", "fetched_at", "fetch_after", "failing_since", "last_error", "notes")
 
@@ -43,5 +45,7 @@ watch(Audience)
 watch(AudienceMember)
 watch(SecretRef, exclude=["rotated_at"])
 watch(PolicyOverride)
+watch_removal(WorkflowVersion)
+watch_removal(SendingPause)
 watch(User, exclude=["last_login"])
 watch(Group)

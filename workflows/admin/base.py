@@ -76,6 +76,18 @@ class HouseAdmin(CalmList, admin.ModelAdmin[M]):
         )
 
 
+class ConfigurationAdmin(HouseAdmin[M]):
+    """What may be deleted, as long as nothing refers to it: many at once only with approval (workflows.admin.changes).
+
+    A list's "delete selected" goes the same way as the page of one object.
+    """
+
+    actions = ("delete_selected",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
+        return admin.ModelAdmin.has_delete_permission(self, request, obj)
+
+
 class ReadOnlyAdmin(HouseAdmin[M]):
     """Rows that services write: looked at, never edited."""
 

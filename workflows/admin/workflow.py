@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from workflows.admin.base import HouseAdmin, badge, person
+from workflows.admin.base import ConfigurationAdmin, badge, person
 from workflows.domain.states import WorkflowState
 from workflows.models import Cadence, Workflow
 from workflows.models.workflow import DigestKind
@@ -32,7 +32,7 @@ class CadenceInline(admin.StackedInline[Cadence, Workflow]):
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(HouseAdmin[Workflow]):
+class WorkflowAdmin(ConfigurationAdmin[Workflow]):
     change_form_template = "admin/workflows/workflow/change_form.html"
     change_list_template = "admin/workflows/workflow/change_list.html"
     inlines = (CadenceInline,)

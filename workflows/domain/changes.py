@@ -32,9 +32,9 @@ class Change:
 
     @property
     def fields(self) -> list[str]:
-        """Which fields differ; of a new or removed object, all that it has."""
+        """Which fields differ, by name (a database may keep a row's keys in an order of its own)."""
         before, after = self.before or {}, self.after or {}
-        return [name for name in (self.after or self.before or {}) if before.get(name) != after.get(name)]
+        return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
 
     def was(self, name: str) -> Any:
         return (self.before or {}).get(name)

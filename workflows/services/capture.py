@@ -29,6 +29,12 @@ def watch(model: type[models.Model], *, exclude: Collection[str] = ()) -> None:
         m2m_changed.connect(_before_relation, sender=getattr(model, field.name).through)
 
 
+def watch_removal(model: type[models.Model]) -> None:
+    """See only when an object goes: what services write by themselves, but a deletion would take along."""
+    _watched[model] = frozenset()
+    pre_delete.connect(_before_delete, sender=model)
+
+
 def watched() -> frozenset[type[models.Model]]:
     return frozenset(_watched)
 
