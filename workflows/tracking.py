@@ -12,6 +12,7 @@ from workflows.models import (
     Cadence,
     Channel,
     ChannelSecret,
+    PolicyFile,
     PolicyOverride,
     SecretRef,
     Source,
@@ -43,5 +44,6 @@ watch(Audience)
 watch(AudienceMember)
 watch(SecretRef, exclude=["rotated_at"])
 watch(PolicyOverride)
+watch(PolicyFile)
 watch(User, exclude=["last_login"])
 watch(Group)

@@ -72,6 +72,7 @@ class Migration(migrations.Migration):
                 ('sha256', models.CharField(max_length=64, unique=True)),
                 ('values', models.JSONField(verbose_name='values')),
                 ('found_at', models.DateTimeField(verbose_name='found')),
+                ('relaxes', models.JSONField(blank=True, default=list, help_text='What a second person was shown and acknowledged.', verbose_name='relaxes')),
                 ('acknowledged_at', models.DateTimeField(blank=True, null=True, verbose_name='acknowledged')),
             ],
             options={
@@ -85,12 +86,12 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.CharField(max_length=100, unique=True, verbose_name='key')),
-                ('value', models.JSONField(verbose_name='value')),
+                ('value', models.JSONField(blank=True, null=True, verbose_name='value')),
                 ('note', models.CharField(blank=True, max_length=300, verbose_name='note')),
             ],
             options={
                 'verbose_name': 'policy override',
-                'verbose_name_plural': 'policy overrides',
+                'verbose_name_plural': 'policy',
                 'ordering': ['key'],
             },
         ),
