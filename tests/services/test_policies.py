@@ -241,6 +241,18 @@ class TestAcknowledgement:
         assert approval.state == ApprovalState.FAILED
         assert in_force() == (60, 5)
 
+    def test_what_it_relaxes_is_still_what_was_shown_or_it_is_not_put_into_force(self, set_policy: SetPolicy) -> None:
+        """The acknowledgement of the file before, which this one was compared with, is rolled back meanwhile."""
+        before = PolicyFile.objects.get(acknowledged_at=None)
+        policies.acknowledge(before.pk)
+        set_policy("security: {actions: {rate_limit_per_minute: 900, mass_send_min_recipients: 2}}")
+        policies.note_policy()
+        approval = self.request()
+        before.save()  # as it was
+        self.approve(approval)
+        assert approval.state == ApprovalState.FAILED
+        assert in_force() == (60, 2)
+
     def test_whoever_may_not_change_the_policy_may_not_ask(self) -> None:
         with pytest.raises(NotPermitted):
             policies.ask_acknowledgement(by=people.olivia(), reason="Because")
