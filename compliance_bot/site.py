@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 _ROOMS = (
     (_("Decide"), ("ApprovalRequest", "Message")),
     (_("Watch"), ("Workflow", "Run", "Digest", "Delivery", "Item", "SendingPause")),
-    (_("Set up"), ("Source", "Channel", "Audience", "SecretRef")),
+    (_("Set up"), ("Source", "Channel", "Audience", "SecretRef", "PolicyOverride")),
     (_("Oversee"), ("AuditEvent", "AuditExport", "AuditReport", "AuditHold", "AuditPurgeGrant", "AuditSeal")),
     (_("People"), ("User", "Group")),
 )

@@ -12,6 +12,7 @@ from workflows.models import (
     Cadence,
     Channel,
     ChannelSecret,
+    PolicyFile,
     PolicyOverride,
     SecretRef,
     SendingPause,
@@ -47,5 +48,6 @@ watch(SecretRef, exclude=["rotated_at"])
 watch(PolicyOverride)
 watch_removal(WorkflowVersion)
 watch_removal(SendingPause)
+watch(PolicyFile)
 watch(User, exclude=["last_login"])
 watch(Group)

@@ -10,7 +10,10 @@ _HORIZON_DAYS = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BusinessHours:
-    """From ``start`` up to but not including ``end``. ``weekdays``: Monday is 0; never empty."""
+    """From ``start`` up to but not including ``end``, on the day after where ``end`` is not later than ``start``.
+
+    ``weekdays``: on which they start; Monday is 0; never empty.
+    """
 
     start: time = time(9)
     end: time = time(18)
@@ -20,10 +23,11 @@ class BusinessHours:
     def next(self, instant: datetime) -> datetime:
         """The instant itself where it is inside the hours, otherwise the next opening."""
         today = instant.astimezone(self.time_zone).date()
-        for offset in range(_HORIZON_DAYS):
+        for offset in range(-1, _HORIZON_DAYS):
             day = today + timedelta(days=offset)
+            last = day if self.end > self.start else day + timedelta(days=1)
             earliest = max(instant, self._instant(day, self.start))
-            if day.weekday() in self.weekdays and earliest < self._instant(day, self.end):
+            if day.weekday() in self.weekdays and earliest < self._instant(last, self.end):
                 return earliest
         raise ValueError("no business hours within two weeks")
 

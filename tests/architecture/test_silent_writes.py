@@ -33,6 +33,7 @@ ALLOWED: Mapping[str, str] = {
     "workflows/schedules.py: sync": "The queue's schedules are as the release says.",
     # Configuration, saved one by one: signals put the difference on the trail.
     "workflows/admin/channel.py: ChannelForm.save_secrets": "Saves instances, so audit.diffs records the difference.",
+    "workflows/services/changes.py: write": "Saves and deletes instances, so audit.diffs records the difference.",
     # Configuration, a column that is no configuration and is not tracked.
     "workflows/services/schedule.py: plan": "When a rhythm is due next follows from the rhythm.",
     # One step of a service that records the whole.

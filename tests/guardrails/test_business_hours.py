@@ -31,6 +31,26 @@ def test_an_instant_inside_stays_and_one_outside_waits_for_the_next_opening(inst
     assert SHANGHAI.next(utc(instant)) == utc(expected)
 
 
+@pytest.mark.parametrize(
+    ("instant", "expected"),
+    [
+        ("2026-11-27 21:59", "2026-11-27 22:00"),
+        ("2026-11-27 23:00", "2026-11-27 23:00"),
+        ("2026-11-28 05:59", "2026-11-28 05:59"),  # Saturday: of Friday's night
+        ("2026-11-28 06:00", "2026-12-04 22:00"),
+    ],
+)
+def test_hours_that_end_before_they_start_last_into_the_next_day(instant: str, expected: str) -> None:
+    night = BusinessHours(start=time(22), end=time(6), weekdays=(4,), time_zone=ZoneInfo("UTC"))
+    assert night.next(utc(instant)) == utc(expected)
+
+
+def test_equal_start_and_end_are_a_whole_day() -> None:
+    day = BusinessHours(start=time(0), end=time(0), weekdays=(0,), time_zone=ZoneInfo("UTC"))
+    assert day.next(utc("2026-11-30 23:59")) == utc("2026-11-30 23:59")
+    assert day.next(utc("2026-12-01 00:00")) == utc("2026-12-07 00:00")
+
+
 def test_the_opening_follows_the_clock_when_it_changes() -> None:
     hours = BusinessHours(time_zone=BERLIN)
     assert hours.next(utc("2026-03-27 20:00")) == utc("2026-03-30 07:00")  # 09:00 in summer time

@@ -66,7 +66,8 @@ class Event(TextChoices):
     SECRET_STORED = "secret.stored", _("Secret stored")
     SECRET_READ = "secret.read", _("Secret read")
 
-    POLICY_LOADED = "policy.loaded", _("Policy loaded")
+    POLICY_LOADED = "policy.loaded", _("Policy file found")
+    POLICY_ACKNOWLEDGED = "policy.acknowledged", _("Policy file acknowledged")
 
 
 DECISIONS = frozenset(

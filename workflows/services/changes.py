@@ -54,7 +54,7 @@ class Watched:
 def watched(by: User) -> Iterator[Watched]:
     """Commit what is written inside, unless it needs a second person: then nothing was written."""
     found = Watched()
-    with transaction.atomic(), capture.captured() as seen:
+    with policy.pinned(), transaction.atomic(), capture.captured() as seen:
         yield found
         changes = _in_context(seen.changes(), by=by, bulk=seen.bulk)
         found.kinds = needing_approval(changes)
