@@ -7,6 +7,7 @@ for), the later events name the earlier one as their parent.
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import models
 from django.db.models import Q
@@ -64,8 +65,16 @@ def _gather(request_id: uuid.UUID) -> dict[int, AuditEvent]:
 
 def latest(what: str, target: models.Model) -> uuid.UUID | None:
     """The id of the last such event about ``target``: the parent of what follows from it."""
-    rows = AuditEvent.objects.filter(target_type=target._meta.label_lower, target_id=str(target.pk), what=what)
-    return rows.order_by("-pk").values_list("event_id", flat=True).first()
+    return _about(what, target).order_by("-pk").values_list("event_id", flat=True).first()
+
+
+def facts(what: str, target: models.Model) -> list[dict[str, Any]]:
+    """The facts of every such event about ``target``, oldest first. For events that come a few times at most."""
+    return [event.facts for event in _about(what, target).order_by("pk")]
+
+
+def _about(what: str, target: models.Model) -> models.QuerySet[AuditEvent]:
+    return AuditEvent.objects.filter(target_type=target._meta.label_lower, target_id=str(target.pk), what=what)
 
 
 def _neighbours(events: Iterable[AuditEvent]) -> set[uuid.UUID]:

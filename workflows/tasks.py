@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit import checkpoints, completeness, context, forwarding, retention, sealing, verification
 from audit.export import jobs
-from workflows.services import clock, delivery, housekeeping, queue, runs
+from workflows.services import clock, delivery, housekeeping, officers, queue, runs
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,26 @@ def forward(receiver: str, cause: dict[str, str]) -> None:
 def export(export_id: int, cause: dict[str, str]) -> None:
     with _under(cause):
         jobs.work(export_id)
+
+
+def ask_officers(approval_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        officers.ask(approval_id)
+
+
+def remind_officers(approval_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        officers.remind(approval_id)
+
+
+def tell_requester(approval_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        officers.tell_requester(approval_id)
+
+
+def alert_glass(approval_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        officers.alert_glass(approval_id)
 
 
 def tick() -> None:

@@ -25,7 +25,7 @@ class HouseAdmin(CalmList, admin.ModelAdmin[M]):
     show_full_result_count = False
     paginator = BoundedPaginator
     list_per_page = 50
-    actions = None
+    actions: Any = None
 
     def has_delete_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
         return False

@@ -36,6 +36,8 @@ class Event(TextChoices):
     APPROVAL_VOIDED = "approval.voided", _("Approval void: content changed")
     APPROVAL_SUPERSEDED = "approval.superseded", _("Approval superseded by a newer request")
     APPROVAL_REMINDED = "approval.reminded", _("Deciders reminded")
+    APPROVAL_NOTIFYING = "approval.notifying", _("Notice about a request begun")
+    APPROVAL_NOTIFIED = "approval.notified", _("Notice about a request sent")
     APPROVAL_EXECUTING = "approval.executing", _("Carrying out begun")
     APPROVAL_EXECUTED = "approval.executed", _("Approval executed")
     APPROVAL_REFUSED = "approval.refused", _("Decision refused")

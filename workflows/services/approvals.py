@@ -215,10 +215,15 @@ def deciding_groups(approval: ApprovalRequest) -> list[str]:
 
 def eligible(approval: ApprovalRequest) -> list[User]:
     """Everybody who could decide this request now, by name."""
+    return [person for person in deciders() if why_barred(approval, person) is None]
+
+
+def deciders() -> models.QuerySet[User]:
+    """Everybody whose role includes deciding, by name."""
     people = User.objects.with_perm(
         "workflows.decide_approvalrequest", backend="django.contrib.auth.backends.ModelBackend"
     )
-    return [person for person in people.order_by("username") if why_barred(approval, person) is None]
+    return people.order_by("username")
 
 
 def is_what_was_asked(approval: ApprovalRequest) -> bool:
