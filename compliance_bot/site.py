@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 # The rooms in the order of a working day, whichever app they live in; a room not named here comes last.
 _ROOMS = (
     (_("Decide"), ("ApprovalRequest", "Message")),
-    (_("Watch"), ("Workflow", "Run", "Digest", "Delivery", "Item")),
+    (_("Watch"), ("Workflow", "Run", "Digest", "Delivery", "Item", "SendingPause")),
     (_("Set up"), ("Source", "Channel", "Audience", "SecretRef")),
     (_("Oversee"), ("AuditEvent", "AuditExport", "AuditReport", "AuditHold", "AuditPurgeGrant", "AuditSeal")),
     (_("People"), ("User", "Group")),
@@ -35,8 +35,11 @@ class ComplianceAdminSite(AdminSite):
             super().register(ours, *args, **kwargs)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        from workflows.services import pauses  # the site is made before the apps that fill it
+
         return {
             **super().each_context(request),
+            "all_paused": pauses.of(None) if self.has_permission(request) else None,
             "sandbox": settings.SANDBOX,
             "sandbox_url": settings.SANDBOX_URL,
         }

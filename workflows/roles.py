@@ -18,7 +18,7 @@ def _in(app: str, words: str) -> list[str]:
 _SEE_THE_LOOP = _in(
     "workflows",
     "view_workflow view_cadence view_source view_channel view_audience view_audiencemember view_run view_item "
-    "view_digest view_message view_delivery view_approvalrequest",
+    "view_digest view_message view_delivery view_approvalrequest view_sendingpause",
 )
 
 _OVERSEE = _in(
@@ -36,7 +36,7 @@ PERMISSIONS: Mapping[str, list[str]] = {
     ],
     OFFICER: [
         *_SEE_THE_LOOP,
-        *_in("workflows", "decide_approvalrequest settle_delivery"),
+        *_in("workflows", "decide_approvalrequest settle_delivery pause_sending"),
         *_OVERSEE,
         *_in("audit", "add_audithold release_audithold"),
         *_in("audit", "view_auditreport add_auditreport change_auditreport"),
@@ -50,7 +50,7 @@ PERMISSIONS: Mapping[str, list[str]] = {
     ADMINISTRATOR: [
         *_SEE_THE_LOOP,
         *_in("workflows", "add_channel change_channel view_secretref add_secretref change_secretref"),
-        *_in("workflows", "change_workflow run_workflow change_source"),
+        *_in("workflows", "change_workflow run_workflow change_source pause_sending"),
         *_in("auth", "view_user add_user change_user view_group"),
         *_in("audit", "view_auditevent view_auditseal view_audithold view_auditpurgegrant"),
     ],

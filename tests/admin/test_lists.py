@@ -25,16 +25,17 @@ from workflows.models import (
     Message,
     Run,
     SecretRef,
+    SendingPause,
     Source,
     Workflow,
 )
-from workflows.services import messages
+from workflows.services import messages, pauses
 
 pytestmark = pytest.mark.django_db
 
 LISTS = [
     *("approvalrequest", "audience", "channel", "delivery", "digest", "item", "message", "run", "secretref"),
-    *("source", "workflow"),
+    *("sendingpause", "source", "workflow"),
 ]
 
 
@@ -64,6 +65,7 @@ def one_more_of_everything(owner: User) -> None:
         workflow=flow, run_key=name, digest_kind="update", due_at=timezone.now(), state="succeeded", request_id=uuid4()
     )
     Digest.objects.create(run=run, workflow=flow, kind="update", content={"entries": []}, created_at=timezone.now())
+    pauses.pause(by=person, reason="Wrong figures", target=robot)
     with context.acting(person):
         for to in (group, world.audience(robot, name=f"Small {name}", size=2)):
             messages.submit(message_id=world.message(person, to, subject=name).pk, by=person)
@@ -121,6 +123,7 @@ def test_every_table_of_the_loop_was_in_the_lists_above(sam: User) -> None:
         Message,
         Run,
         SecretRef,
+        SendingPause,
         Source,
         Workflow,
     ):

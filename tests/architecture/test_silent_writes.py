@@ -45,7 +45,7 @@ ALLOWED: Mapping[str, str] = {
     # When somebody looks again: no fact about the world.
     "workflows/services/delivery.py: _hold_back": "Waiting for the pace.",
     "workflows/services/delivery.py: _plan_next": "When a worker looks at the message again.",
-    "workflows/services/delivery.py: resume": "When a worker looks at the messages again; the repair is recorded.",
+    "workflows/services/messages.py: look_again": "When a worker looks at the messages again.",
     "workflows/services/messages.py: wake": "When a worker looks at the message again.",
     "workflows/services/pacing.py: take_slot": "A minute's memory of the pace; the attempt is recorded.",
 }  # fmt: skip

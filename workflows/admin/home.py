@@ -9,7 +9,7 @@ from django.utils import timezone
 from audit import completeness
 from workflows.domain.states import DeliveryState, MessageState, WorkflowState
 from workflows.models import ApprovalRequest, Cadence, Channel, Delivery, Message, Run, Source
-from workflows.services import approvals, schedule
+from workflows.services import approvals, pauses, schedule
 
 _SHOWN = 5
 
@@ -35,6 +35,7 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
         "runs": Run.objects.select_related("workflow")[:_SHOWN],
         "messages_sent": Message.objects.exclude(state=MessageState.DRAFT).select_related("audience")[:_SHOWN],
         "unknown": trouble[:_SHOWN],
+        "pauses": pauses.active()[:_SHOWN],
         "broken_channels": Channel.objects.filter(broken_at__isnull=False)[:_SHOWN],
         "failing_sources": Source.objects.filter(failing_since__isnull=False, enabled=True)[:_SHOWN],
     }

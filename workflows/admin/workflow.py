@@ -17,7 +17,7 @@ from workflows.admin.base import HouseAdmin, badge, person
 from workflows.domain.states import WorkflowState
 from workflows.models import Cadence, Workflow
 from workflows.models.workflow import DigestKind
-from workflows.services import runs, schedule
+from workflows.services import pauses, runs, schedule
 
 OCCURRENCES_SHOWN = 10
 
@@ -59,6 +59,11 @@ class WorkflowAdmin(HouseAdmin[Workflow]):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"owner": request.user.pk}
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if context.get("original") is not None:
+            context["pause"] = pauses.of(context["original"])
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view

@@ -55,6 +55,10 @@ class Event(TextChoices):
     DELIVERY_FAILED = "delivery.failed", _("Delivery failed")
     DELIVERY_UNKNOWN = "delivery.unknown", _("Delivery outcome unknown")
     DELIVERY_SETTLED = "delivery.settled", _("Unknown delivery settled")
+    DELIVERY_CANCELLED = "delivery.cancelled", _("Deliveries cancelled")
+
+    SENDING_PAUSED = "sending.paused", _("Sending paused")
+    SENDING_RESUMED = "sending.resumed", _("Sending resumed")
 
     CHANNEL_BROKEN = "channel.broken", _("Channel broken")
     CHANNEL_REPAIRED = "channel.repaired", _("Channel in use again")
@@ -74,6 +78,9 @@ DECISIONS = frozenset(
         Event.GLASS_BROKEN,
         Event.GLASS_REVIEWED,
         Event.DELIVERY_SETTLED,
+        Event.DELIVERY_CANCELLED,
+        Event.SENDING_PAUSED,
+        Event.SENDING_RESUMED,
     }
 )
 """What a person decided, and that it was carried out: sealed at once, not within the minute."""

@@ -40,7 +40,9 @@ class MessageState(TextChoices):
 MESSAGE_TRANSITIONS: Mapping[MessageState, frozenset[MessageState]] = {
     MessageState.DRAFT: frozenset({MessageState.PENDING, MessageState.RELEASED, MessageState.CANCELLED}),
     MessageState.PENDING: frozenset({MessageState.RELEASED, MessageState.DRAFT, MessageState.CANCELLED}),
-    MessageState.RELEASED: frozenset({MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED}),
+    MessageState.RELEASED: frozenset(
+        {MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED, MessageState.CANCELLED}
+    ),
     MessageState.PARTLY_SENT: frozenset(),
     MessageState.FAILED: frozenset(),
     MessageState.SENT: frozenset(),
@@ -79,7 +81,9 @@ DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
 }
 DELIVERY_DUE = frozenset({DeliveryState.QUEUED, DeliveryState.WAITING})
 """May be claimed once their time has come."""
-DELIVERY_OPEN = DELIVERY_DUE | {DeliveryState.SENDING, DeliveryState.UNKNOWN}
+DELIVERY_UNCERTAIN = frozenset({DeliveryState.SENDING, DeliveryState.UNKNOWN})
+"""It may have left, or not."""
+DELIVERY_OPEN = DELIVERY_DUE | DELIVERY_UNCERTAIN
 """The message is not finished while one of its deliveries is here."""
 
 

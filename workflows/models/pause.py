@@ -8,6 +8,19 @@ from workflows.models.message import Message
 from workflows.models.workflow import Workflow
 
 
+class SendingPauseQuerySet(models.QuerySet["SendingPause"]):
+    def in_force(self) -> "SendingPauseQuerySet":
+        """Not lifted; the pause of one message ends with the message."""
+        return self.filter(lifted_at=None, message__finished_at=None)
+
+    def of(self, target: Workflow | Channel | Message | None) -> "SendingPauseQuerySet":
+        """Those of this very target; None is everything."""
+        named: dict[str, models.Model | None] = {"workflow": None, "channel": None, "message": None}
+        if target is not None:
+            named[str(target._meta.model_name)] = target
+        return self.filter(**named)
+
+
 class SendingPause(models.Model):
     """The kill switch: while it is in force nothing leaves; of one workflow, channel or message, or at all.
 
@@ -33,6 +46,8 @@ class SendingPause(models.Model):
     lifted_at = models.DateTimeField(_("resumed"), null=True, blank=True)
     lift_reason = models.CharField(_("reason to resume"), max_length=500, blank=True)
 
+    objects = SendingPauseQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("pause of sending")
         verbose_name_plural = _("pauses of sending")
@@ -56,4 +71,9 @@ class SendingPause(models.Model):
         permissions = [("pause_sending", "Can pause and resume sending")]
 
     def __str__(self) -> str:
-        return str(self.workflow or self.channel or self.message or _("all sending"))
+        return str(self.target or _("all sending"))
+
+    @property
+    def target(self) -> Workflow | Channel | Message | None:
+        """What is paused; None is everything."""
+        return self.workflow or self.channel or self.message

@@ -28,7 +28,10 @@ M = TypeVar("M", bound=Model)
 _AT_ONCE = 500
 # What is decided is carried out in the same transaction, and the clock closes what is late within the second.
 _PATIENCE = timedelta(minutes=10)
-_LEFT = [MessageState.RELEASED, MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED]
+# One that was cancelled may have been on its way: somebody halted it before anything had left.
+_LEFT = Q(state__in=[MessageState.RELEASED, MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED]) | Q(
+    state=MessageState.CANCELLED, released_at__isnull=False
+)
 _MESSAGE, _DELIVERY = Message._meta.label_lower, Delivery._meta.label_lower
 _REQUEST = ApprovalRequest._meta.label_lower
 
@@ -41,7 +44,7 @@ def executions(window: Window) -> Iterator[Finding]:
     by who asked or wrote.
     """
     called = Delivery.objects.filter(message=OuterRef("pk")).exclude(state=DeliveryState.QUEUED)
-    early = Message.objects.exclude(state__in=_LEFT).filter(Exists(called))
+    early = Message.objects.exclude(_LEFT).filter(Exists(called))
     for message in early.order_by("pk").iterator(chunk_size=_AT_ONCE):
         yield Finding(where=f"message {message.pk}", what=_("has deliveries, but was never released"))
     for some in _pieces(_on_their_way(window).filter(needs_approval=True)):
@@ -54,10 +57,10 @@ def executions(window: Window) -> Iterator[Finding]:
 @check("release", gettext_lazy("Every release is on the trail"))
 def releases(window: Window) -> Iterator[Finding]:
     """Looks at messages that were released within the window."""
-    released = Message.objects.filter(state__in=_LEFT, released_at__gte=window.since)
+    released = Message.objects.filter(_LEFT, released_at__gte=window.since)
     missing = _("was released, but the trail does not tell")
     yield from _untold(released, _MESSAGE, [Event.MESSAGE_RELEASED], "message", missing)
-    for message in Message.objects.filter(state__in=_LEFT, released_at=None).order_by("pk").iterator():
+    for message in Message.objects.filter(_LEFT, released_at=None).order_by("pk").iterator():
         yield Finding(where=f"message {message.pk}", what=_("left, but has no time of release"))
 
 
@@ -74,7 +77,7 @@ def outcomes(window: Window) -> Iterator[Finding]:
     untold = _("was carried out, but the trail does not tell")
     yield from _untold(executed, _REQUEST, [Event.APPROVAL_EXECUTED], "request", untold)
     for some in _pieces(executed.filter(subject_type=_MESSAGE)):
-        left = Message.objects.filter(pk__in=_keys(request.subject_id for request in some), state__in=_LEFT)
+        left = Message.objects.filter(_LEFT, pk__in=_keys(request.subject_id for request in some))
         there = {str(pk) for pk in left.values_list("pk", flat=True)}
         for request in some:
             if request.subject_id not in there:
@@ -105,9 +108,9 @@ def decisions(window: Window) -> Iterator[Finding]:
 
 @check("delivery", gettext_lazy("Every delivery is on the trail, and only those"))
 def deliveries(window: Window) -> Iterator[Finding]:
-    """Looks at what was sent and attempted within the window, of messages on their way then, and at ``delivery.sent``.
+    """Looks at what was sent, attempted and cancelled within the window, of messages on their way then.
 
-    A row that housekeeping may have removed is not missed.
+    And at each ``delivery.sent``. A row that housekeeping may have removed is not missed.
     """
     messages = _on_their_way(window).values("pk")
     sent = Delivery.objects.filter(message__in=messages, state=DeliveryState.SENT).exclude(sent_at__lt=window.since)
@@ -117,9 +120,15 @@ def deliveries(window: Window) -> Iterator[Finding]:
     tried = Delivery.objects.filter(Exists(tries), message__in=messages)
     untold = _("was attempted, but the trail does not tell")
     yield from _untold(tried, _DELIVERY, [Event.DELIVERY_ATTEMPTED], "delivery", untold)
-    hollow = Delivery.objects.filter(message__in=messages, attempts=0).exclude(state__in=DELIVERY_DUE)
+    hollow = Delivery.objects.filter(message__in=messages, attempts=0).exclude(
+        state__in=DELIVERY_DUE | {DeliveryState.CANCELLED}
+    )
     for delivery in hollow.order_by("pk").iterator(chunk_size=_AT_ONCE):
         yield Finding(where=f"delivery {delivery.pk}", what=_("has an outcome, but was never attempted"))
+    cancelled = Delivery.objects.filter(message=OuterRef("pk"), state=DeliveryState.CANCELLED)
+    halted = Message.objects.filter(Exists(cancelled), pk__in=messages)
+    untold = _("has cancelled deliveries, but the trail does not tell")
+    yield from _untold(halted, _MESSAGE, [Event.DELIVERY_CANCELLED], "message", untold)
     kept = window.now - timedelta(days=policy.current().retention.deliveries)
     for told_of in _batches(trail.since(max(window.since, kept), _DELIVERY, Event.DELIVERY_SENT)):
         keys = _keys(event.target_id for event in told_of)
@@ -133,7 +142,7 @@ def deliveries(window: Window) -> Iterator[Finding]:
 
 def _on_their_way(window: Window) -> QuerySet[Message]:
     """Messages that could call somebody within the window: released and not finished before it."""
-    return Message.objects.filter(state__in=_LEFT).exclude(finished_at__lt=window.since)
+    return Message.objects.filter(_LEFT).exclude(finished_at__lt=window.since)
 
 
 def _approved(some: list[Message]) -> set[tuple[str, str]]:

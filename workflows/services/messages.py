@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -24,6 +25,7 @@ from workflows.domain.errors import Invalid, NotPermitted, StaleContent, WrongSt
 from workflows.domain.events import Event
 from workflows.domain.reasons import clean_reason
 from workflows.domain.states import (
+    DELIVERY_DUE,
     MESSAGE_TRANSITIONS,
     ApprovalState,
     DeliveryState,
@@ -245,6 +247,12 @@ def wake(message_id: int, now: datetime) -> None:
     """Hand a released message to a worker; asked again only if that hint is lost (see clock)."""
     Message.objects.filter(pk=message_id).update(next_attempt_at=now + HINT_LASTS)
     enqueue("workflows.tasks.dispatch", message_id)
+
+
+def look_again(held: QuerySet[Delivery]) -> None:
+    """Let the clock look again at messages whose deliveries were held."""
+    due = held.filter(state__in=sorted(DELIVERY_DUE)).values("message")
+    Message.objects.filter(pk__in=due, state=MessageState.RELEASED).update(next_attempt_at=timezone.now())
 
 
 def cancel(message: Message, why: str, entries: OfferState) -> None:
