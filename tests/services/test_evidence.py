@@ -70,6 +70,17 @@ def waiting(**written: Any) -> ApprovalRequest:
     return ApprovalRequest.objects.get()
 
 
+def rollback_of(request: ApprovalRequest) -> ApprovalRequest:
+    fields = ("requested_by", "authored_by", "reason", "requested_at", "expires_at", "request_id")
+    return ApprovalRequest.objects.create(
+        action="rollback",
+        subject_type="workflows.snapshot",
+        preview={},
+        previous=request,
+        **{name: getattr(request, name) for name in fields},
+    )
+
+
 def file_of(request: ApprovalRequest, by: User) -> bytes:
     return b"".join(evidence_bundle.stream(approval=request, by=by))
 
@@ -145,13 +156,17 @@ class TestContent:
         assert glass is not None
         assert (glass.who, glass.reason, glass.reviewed_by, glass.review) == ("sam", why, "olivia", "It was right")
 
-    def test_a_snapshot_names_its_objects_and_not_what_they_held(self) -> None:
+    def test_a_snapshot_names_its_objects_and_its_rollback_and_not_what_they_held(self) -> None:
         request = waiting()
-        before = [{"model": "auth.user", "pk": 7, "fields": {"password": "hashed-secret"}}]
-        Snapshot.objects.create(request=request, taken_at=timezone.now(), before=before, created=[["auth.group", 3]])
+        mallory = {"model": "auth.user", "key": 7, "label": "mallory", "before": {"password": "hashed-secret"}}
+        created = [["auth.group", 3]]
+        Snapshot.objects.create(request=request, taken_at=timezone.now(), before=[mallory], created=created)
+        back = rollback_of(request)
         kept = evidence.of(request).snapshot
         assert kept is not None
-        assert (kept.objects, kept.created) == (["auth.user:7"], ["auth.group:3"])
+        assert kept.objects == [evidence.Named(model="auth.user", key=7, label="mallory")]
+        assert kept.created == [evidence.Named(model="auth.group", key=3, label="")]
+        assert kept.rolled_back_by == [back.pk]
         assert b"hashed-secret" not in file_of(request, people.person("audrey", roles.AUDITOR))
 
 

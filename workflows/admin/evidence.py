@@ -30,6 +30,7 @@ class EvidenceAdmin(ReadOnlyAdmin[ApprovalRequest]):
 
     def evidence(self, request: HttpRequest, pk: int) -> HttpResponse:
         approval = self.find(request, pk)
+        kind = actions.registry.get(approval.action)
         page = evidence.view(approval=approval, by=person(request))
         preview = _shortened(approval.preview)
         return self.render_page(
@@ -37,7 +38,8 @@ class EvidenceAdmin(ReadOnlyAdmin[ApprovalRequest]):
             "admin/workflows/approvalrequest/evidence.html",
             approval=approval,
             badge=badge(approval.state, approval.get_state_display()),
-            action_label=actions.registry.get(approval.action).label,
+            action_label=kind.label,
+            unit=kind.unit,
             page=page,
             evidence=page.evidence,
             preview=preview,

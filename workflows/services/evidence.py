@@ -143,12 +143,21 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """Some stored object."""
+
+    model: str
+    key: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """The snapshot that a rollback restores from. ``objects`` as kind and key: what they held is not told here."""
+    """The snapshot that a rollback restores from; what its objects held (a password's hash, say) is not told here."""
 
     taken_at: datetime
-    objects: Sequence[str]
-    created: Sequence[str]
+    objects: Sequence[Named]
+    created: Sequence[Named]
     rolled_back_by: Sequence[int]
 
 
@@ -338,13 +347,11 @@ def _snapshot(approval: ApprovalRequest) -> Kept | None:
     snapshot = Snapshot.objects.filter(request=approval).first()
     if snapshot is None:
         return None
-    rollbacks = ApprovalRequest.objects.filter(
-        action="rollback", subject_type=Snapshot._meta.label_lower, subject_id=str(snapshot.pk)
-    )
+    rollbacks = approval.following.filter(action="rollback")
     return Kept(
         taken_at=snapshot.taken_at,
-        objects=[f"{row['model']}:{row['pk']}" for row in snapshot.before],
-        created=[f"{model}:{key}" for model, key in snapshot.created],
+        objects=[Named(model=row["model"], key=row["key"], label=row["label"]) for row in snapshot.before],
+        created=[Named(model=model, key=key, label="") for model, key in snapshot.created],
         rolled_back_by=list(rollbacks.order_by("pk").values_list("pk", flat=True)),
     )
 
