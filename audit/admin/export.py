@@ -180,14 +180,14 @@ class AuditExportAdmin(CalmList, admin.ModelAdmin[AuditExport]):
     @admin.display(description="")
     def buttons(self, obj: AuditExport) -> SafeString | str:
         """The list's own form carries the token, so a button only says where to."""
-        if obj.state not in {*_UNFINISHED, ExportState.READY}:
+        if obj.state not in {ExportState.WAITING, *_UNFINISHED, ExportState.READY}:
             return obj.problem
         cancel = format_html(
             '<button class="button" formmethod="post" formaction="{}">{}</button>',
             reverse("admin:audit_export_cancel", args=[obj.pk]),
             _("Remove") if obj.state == ExportState.READY else _("Cancel"),
         )
-        if obj.state in _UNFINISHED:
+        if obj.state in {ExportState.WAITING, *_UNFINISHED}:
             return cancel
         link = reverse("admin:audit_export_download", args=[obj.pk])
         return format_html('<a class="button" href="{}">{}</a> {}', link, _("Download"), cancel)

@@ -6,7 +6,7 @@ The row is the truth. A worker takes it with a lease; what a crash left behind i
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -39,6 +39,7 @@ Job = AuditExport
 
 PERMISSION = "audit.export_auditevent"
 _UNFINISHED = (ExportState.QUEUED, ExportState.RUNNING)
+_STOPPABLE = (ExportState.WAITING, *_UNFINISHED, ExportState.READY)
 # A hint may wait this long in the queue before another one is sent.
 _HANDED_OUT = timedelta(seconds=200)
 # A worker is killed after 60 seconds, so whoever has not given its row back by then is gone.
@@ -61,7 +62,42 @@ class _Stopped(Exception):
 
 def is_for_background(export: Export, count: int) -> bool:
     """Whether it is prepared instead of streamed: it is large, or holds proofs."""
-    return export.form == ExportForm.PACKAGE or count > search.COUNT_LIMIT
+    return export.form == ExportForm.PACKAGE or count > search.COUNT_LIMIT or needs_approval(count)
+
+
+def needs_approval(count: int) -> bool:
+    """Whether the policy wants a second person for so many rows; what nobody counts to the end is large."""
+    rules = policy.current().actions
+    threshold = rules.rule("audit_export").threshold
+    if threshold is None or not rules.needs_approval("audit_export"):
+        return False
+    return count >= threshold or count > search.COUNT_LIMIT
+
+
+_Gate = Callable[[AuditExport], None]
+_gates: list[_Gate] = []
+
+
+def put_before_gate(ask: _Gate) -> None:
+    """Declare who asks a second person for a large export; it calls ``let_go`` or ``refuse``."""
+    _gates.append(ask)
+
+
+def waiting(pk: int) -> AuditExport | None:
+    """An export that waits for approval."""
+    return AuditExport.objects.select_related("owner").filter(pk=pk, state=ExportState.WAITING).first()
+
+
+def let_go(pk: int) -> None:
+    """A second person agreed: a worker may begin."""
+    AuditExport.objects.filter(pk=pk, state=ExportState.WAITING).update(state=ExportState.QUEUED)
+
+
+def refuse(pk: int, why: str) -> None:
+    """It is not made; its owner reads why."""
+    job = waiting(pk)
+    if job is not None:
+        _fail(job, _("Not approved: %(why)s") % {"why": why})
 
 
 def ask(export: Export, *, owner: User, copy_as: str = "") -> AuditExport:
@@ -79,11 +115,14 @@ def ask(export: Export, *, owner: User, copy_as: str = "") -> AuditExport:
             rows_expected=count if count <= search.COUNT_LIMIT else None,
             created_at=timezone.now(),
             copy_as=copy_as,
+            state=ExportState.WAITING if needs_approval(count) else ExportState.QUEUED,
         )
         started = record(TrailEvent.EXPORT_STARTED, target=job, why=export.reason, facts=export.facts())
         job.started_event_id = started.event_id
         job.below_pk = job.next_below = started.pk
         job.save(update_fields=["started_event_id", "below_pk", "next_below"])
+        for put in _gates if needs_approval(count) else ():
+            put(job)
     return job
 
 
@@ -141,7 +180,7 @@ def _problem(error: Exception) -> str:
 def cancel(job: AuditExport) -> bool:
     """Stop it, or remove what is ready. Whether there was anything to stop."""
     with transaction.atomic():
-        stoppable = AuditExport.objects.filter(pk=job.pk, state__in=[*_UNFINISHED, ExportState.READY])
+        stoppable = AuditExport.objects.filter(pk=job.pk, state__in=_STOPPABLE)
         if not stoppable.update(state=ExportState.CANCELLED, finished_at=timezone.now(), lease_until=None):
             return False
         record(TrailEvent.EXPORT_CANCELLED, target=job, why=job.reason)
@@ -335,7 +374,8 @@ def _tell_failure(job: AuditExport, problem: str) -> None:
 def _fail(job: AuditExport, problem: str) -> None:
     with transaction.atomic():
         failed = {"state": ExportState.FAILED, "problem": problem[:300], "finished_at": timezone.now()}
-        if not _still(job.pk).update(lease_until=None, **failed):
+        open_rows = AuditExport.objects.filter(pk=job.pk, state__in=(ExportState.WAITING, *_UNFINISHED))
+        if not open_rows.update(lease_until=None, **failed):
             return
         facts = {**_facts(job, complete=False), "problem": problem}
         record(TrailEvent.EXPORT_FINISHED, target=job, why=job.reason, outcome=Outcome.FAILURE, facts=facts)

@@ -185,7 +185,7 @@ class Migration(migrations.Migration):
                 ('bom', models.BooleanField(default=False, verbose_name='for Excel (byte order mark)')),
                 ('columns', models.JSONField(default=list, verbose_name='columns')),
                 ('reason', models.CharField(max_length=500, verbose_name='reason')),
-                ('state', models.CharField(choices=[('queued', 'Queued'), ('running', 'Being prepared'), ('ready', 'Ready'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('expired', 'Expired')], default='queued', max_length=9, verbose_name='state')),
+                ('state', models.CharField(choices=[('waiting', 'Waiting for approval'), ('queued', 'Queued'), ('running', 'Being prepared'), ('ready', 'Ready'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('expired', 'Expired')], default='queued', max_length=9, verbose_name='state')),
                 ('request_id', models.UUIDField(verbose_name='request')),
                 ('started_event_id', models.UUIDField(null=True)),
                 ('below_pk', models.PositiveBigIntegerField(help_text='Events from this key on are not in it.', null=True)),
@@ -212,7 +212,7 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'exports',
                 'ordering': ['-id'],
                 'indexes': [models.Index(fields=['state', 'lease_until'], name='export_due')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('state__in', ['queued', 'running', 'ready', 'failed', 'cancelled', 'expired'])), name='export_state_known'), models.CheckConstraint(condition=models.Q(('form__in', ['csv', 'jsonl', 'zip'])), name='export_form_known'), models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='export_has_reason')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('state__in', ['waiting', 'queued', 'running', 'ready', 'failed', 'cancelled', 'expired'])), name='export_state_known'), models.CheckConstraint(condition=models.Q(('form__in', ['csv', 'jsonl', 'zip'])), name='export_form_known'), models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='export_has_reason')],
             },
         ),
         migrations.CreateModel(

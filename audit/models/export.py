@@ -14,6 +14,7 @@ class ExportForm(models.TextChoices):
 
 
 class ExportState(models.TextChoices):
+    WAITING = "waiting", _("Waiting for approval")
     QUEUED = "queued", _("Queued")
     RUNNING = "running", _("Being prepared")
     READY = "ready", _("Ready")

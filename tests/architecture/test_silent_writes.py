@@ -13,6 +13,7 @@ ROOMS = ("audit", "compliance_bot", "workflows")
 # Where such a write stands without its event, and why that is in order.
 ALLOWED: Mapping[str, str] = {
     # What the trail keeps for itself.
+    "audit/export/jobs.py: let_go": "The approval that it follows from is recorded.",
     "audit/export/jobs.py: _save": "How far a file was written; its start and its end are recorded.",
     "audit/export/jobs.py: _slice": "The same: the worker's time is over.",
     "audit/export/jobs.py: reserve": "The same: a worker's claim.",

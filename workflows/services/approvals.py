@@ -171,6 +171,7 @@ def _replaced(approval: ApprovalRequest) -> ApprovalRequest | None:
         )
     if last is not None and last.state == ApprovalState.PENDING:
         _close(last, ApprovalState.SUPERSEDED, Event.APPROVAL_SUPERSEDED, approval.reason)
+        _procedures[last.action].reopen(last)
     return last if last is not None and last.state in _LINKED else None
 
 
