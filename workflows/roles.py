@@ -51,7 +51,7 @@ PERMISSIONS: Mapping[str, list[str]] = {
     ADMINISTRATOR: [
         *_SEE_THE_LOOP,
         *_in("workflows", "add_channel change_channel delete_channel view_secretref add_secretref change_secretref"),
-        *_in("workflows", "change_workflow run_workflow change_source pause_sending"),
+        *_in("workflows", "change_workflow run_workflow change_source pause_sending break_glass"),
         *_in("workflows", "view_policyoverride add_policyoverride change_policyoverride delete_policyoverride"),
         *_in("auth", "view_user add_user change_user view_group"),
         *_in("audit", "view_auditevent view_auditseal view_audithold view_auditpurgegrant"),

@@ -82,6 +82,7 @@ class MessageAdmin(HouseAdmin[Message]):
         view = self.admin_site.admin_view
         return [
             path("<int:pk>/discard/", view(require_POST(self.discard)), name="workflows_message_discard"),
+            path("<int:pk>/write-anew/", view(require_POST(self.write_anew)), name="workflows_message_write_anew"),
             path("<int:pk>/cancel-rest/", view(require_POST(self.cancel_rest)), name="workflows_message_cancel_rest"),
             path("<int:pk>/withdraw/", view(require_POST(self.withdraw)), name="workflows_message_withdraw"),
             path("<int:pk>/progress/", view(self.progress), name="workflows_message_progress"),
@@ -137,6 +138,15 @@ class MessageAdmin(HouseAdmin[Message]):
         )
         return self.back(message)
 
+    def write_anew(self, request: HttpRequest, pk: int) -> HttpResponse:
+        message = self.find(request, pk)
+        try:
+            draft = messages.write_anew(message_id=message.pk, by=person(request))
+        except WorkflowError as error:
+            self.message_user(request, str(error), level="ERROR")
+            return self.back(message)
+        return self.back(draft)
+
     def withdraw(self, request: HttpRequest, pk: int) -> HttpResponse:
         message = self.find(request, pk)
         if approval := _open_request(pk):
@@ -164,6 +174,7 @@ class MessageAdmin(HouseAdmin[Message]):
                 approval.requested_by_id,
                 approval.authored_by_id,
             }
+            context["can_write_anew"] = message.state == MessageState.CANCELLED and message.digest_id is None
             context["is_draft"] = message.state == MessageState.DRAFT
             context["on_its_way"] = message.state == MessageState.RELEASED
             context["pause"] = pauses.of(message)

@@ -86,6 +86,22 @@ def write(*, message: Message, by: User) -> None:
         record(Event.MESSAGE_WRITTEN, target=message, why=message.reason, facts=facts)
 
 
+def write_anew(*, message_id: int, by: User) -> Message:
+    """A draft with the words of a cancelled message, say a denied one; its request will follow the old one.
+
+    A digest is not written anew: its items are free for the next one.
+    """
+    if not by.has_perm("workflows.add_message"):
+        raise NotPermitted(_("Your role does not include writing messages."))
+    old = Message.objects.get(pk=message_id)
+    if old.state != MessageState.CANCELLED or old.digest_id is not None:
+        raise WrongState(_("Only a cancelled message that a person wrote can be written anew."))
+    words = {name: getattr(old, name) for name in WRITTEN if name != "send_at"}
+    draft = Message(**words, workflow=old.workflow, copy_of=old)
+    write(message=draft, by=by)
+    return draft
+
+
 def submit(*, message_id: int, by: User) -> Message:
     """A person puts a draft before the gate: it is released at once, or waits for a second person.
 
@@ -133,9 +149,18 @@ def _put_before_gate(message_id: int, requested_by: User) -> Message:
             reason=message.reason,
             requested_by=requested_by,
             authored_by=message.author,
+            previous=_request_of(message.copy_of),
         )
     message.refresh_from_db()
     return message
+
+
+def _request_of(message: Message | None) -> ApprovalRequest | None:
+    """The last request about a message."""
+    if message is None:
+        return None
+    about = {"subject_type": Message._meta.label_lower, "subject_id": str(message.pk)}
+    return ApprovalRequest.objects.filter(**about).order_by("pk").last()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
