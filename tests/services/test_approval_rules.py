@@ -1,6 +1,7 @@
 """What the policy asks of a request by its action, and what happens without a second person."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import time_machine
@@ -102,7 +103,7 @@ class TestQuorum:
     def test_the_database_keeps_the_quorum_too(self, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
         ruled(monkeypatch, "quorum: 2")
         request = asked(alice)
-        changes: list[dict[str, object]] = [
+        changes: list[dict[str, Any]] = [
             *({"state": "executed"}, {"quorum": 1}, {"barred": [1]}, {"eligible_group": "x"}, {"payload": [1]}),
             *({"preview": {}}, {"content_digest": "0"}, {"requested_by": people.olivia()}, {"delay_minutes": 1}),
         ]
