@@ -8,7 +8,8 @@ import sys
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext_lazy
 
 from workflows.domain.canonical import digest
 from workflows.domain.changes import ChangeSet
@@ -23,8 +24,12 @@ class Action(ABC, Generic[Subject]):
     kind: ClassVar[str]
     """The name by which the policy requires approval."""
     label: ClassVar[Any]
-    unit: ClassVar[Any] = _("people")
+    reach: ClassVar[Any] = ngettext_lazy("%(n)s person", "%(n)s people", "n")
     """What its size counts."""
+
+    def in_words(self, size: int | None) -> str:
+        """How far it reaches; None: nobody could count."""
+        return _("unknown") if size is None else str(self.reach % {"n": size})
 
     @abstractmethod
     def preview(self, subject: Subject) -> dict[str, Any]:
@@ -38,7 +43,7 @@ class Action(ABC, Generic[Subject]):
 class ChangeAction(Action[ChangeSet]):
     """The contract of an action that changes stored objects: configuration, people, policy."""
 
-    unit = _("objects")
+    reach = ngettext_lazy("%(n)s object", "%(n)s objects", "n")
     rank: ClassVar[int]
     """Where several actions are concerned, the request goes by the lowest."""
 

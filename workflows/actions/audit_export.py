@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
 
 from workflows.actions import Action, register
 
@@ -24,7 +25,7 @@ class LargeExport:
 class AuditExportAction(Action[LargeExport]):
     kind = "audit_export"
     label = _("Export of the audit trail")
-    unit = _("events")
+    reach = ngettext_lazy("%(n)s event", "%(n)s events", "n")
 
     def preview(self, subject: LargeExport) -> dict[str, Any]:
         return {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
 
 from workflows.actions import Action, register
 
@@ -23,7 +24,7 @@ class SecretReplacement:
 class SecretReplace(Action[SecretReplacement]):
     kind = "secret_reveal_or_replace"
     label = _("Replacement of a secret")
-    unit = _("channels")
+    reach = ngettext_lazy("%(n)s channel", "%(n)s channels", "n")
 
     def preview(self, subject: SecretReplacement) -> dict[str, Any]:
         return {

@@ -236,8 +236,7 @@ class ApprovalRequestAdmin(EvidenceAdmin):
 
     @admin.display(description=gettext_lazy("reach"), ordering="size")
     def reach(self, obj: ApprovalRequest) -> str:
-        unit = actions.registry.get(obj.action).unit
-        return f"{_('unknown') if obj.size is None else obj.size} {unit}"
+        return actions.registry.get(obj.action).in_words(obj.size)
 
 
 def _verdict(request: HttpRequest) -> Verdict | None:

@@ -87,6 +87,11 @@ class ConfigurationAdmin(HouseAdmin[M]):
     def has_delete_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
         return admin.ModelAdmin.has_delete_permission(self, request, obj)
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What is still in use stays: say by what, rather than that a right to delete that is missing too."""
+        deletable, counts, lacking, in_use = super().get_deleted_objects(objs, request)
+        return deletable, counts, set() if in_use else lacking, in_use
+
 
 class ReadOnlyAdmin(HouseAdmin[M]):
     """Rows that services write: looked at, never edited."""

@@ -39,7 +39,7 @@ class EvidenceAdmin(ReadOnlyAdmin[ApprovalRequest]):
             approval=approval,
             badge=badge(approval.state, approval.get_state_display()),
             action_label=kind.label,
-            unit=kind.unit,
+            reach=kind.in_words(approval.size),
             page=page,
             evidence=page.evidence,
             preview=preview,
