@@ -38,6 +38,8 @@ class _Place:
     condition: str
     arguments: Sequence[Any]
     below: int
+    span: tuple[int, int] | None = None
+    """Where these are all rows between two keys (perhaps less those of other times)."""
 
 
 _Writer = Callable[[Sequence[str], str, Sequence[Any]], tuple[bytes, int]]
@@ -56,7 +58,9 @@ def pieces(asked: Search, names: Sequence[str], form: str, *, below: int) -> Ite
     write = _WRITERS[connection.vendor, form]
     for place in _places(asked, below):
         data, count = write(names, f"FROM audit_auditevent WHERE {place.condition} ORDER BY id DESC", place.arguments)
-        yield Piece(data=data, rows=count, below=place.below, seals=seals.over(place.condition, place.arguments))
+        covered = seals.over_span(*place.span, count) if place.span else None
+        covered = covered or seals.over(place.condition, place.arguments)
+        yield Piece(data=data, rows=count, below=place.below, seals=covered)
 
 
 def _places(asked: Search, below: int) -> Iterator[_Place]:
@@ -69,7 +73,7 @@ def _places(asked: Search, below: int) -> Iterator[_Place]:
     in_time, times = _in_time(asked)
     while below > above + 1:
         lowest = max(above, below - 1 - _NEIGHBOURS)
-        yield _Place(f"id > %s AND id < %s{in_time}", [lowest, below, *times], lowest + 1)
+        yield _Place(f"id > %s AND id < %s{in_time}", [lowest, below, *times], lowest + 1, (lowest, below))
         below = lowest + 1
 
 

@@ -28,6 +28,18 @@ class SealRange:
         )
 
 
+def over_span(above: int, below: int, rows: int) -> SealRange | None:
+    """The same for all ``rows`` events between two keys, from the leaves alone: as many, or none. Else None.
+
+    To look each row up would be a third of an export's cost.
+    """
+    sql = "SELECT min(seal_n), max(seal_n), count(*) FROM audit_auditleaf WHERE event_pk > %s AND event_pk < %s"
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [above, below])
+        first, last, leaves = cursor.fetchone()
+    return SealRange(first_seal=first, last_seal=last, unsealed=rows - leaves) if leaves in {0, rows} else None
+
+
 def over(condition: str, arguments: Sequence[Any]) -> SealRange:
     """The seals over the events that an SQL condition chooses by ``id`` and ``at``."""
     sql = f"""SELECT min(seal_n), max(seal_n), count(*) - count(event_pk)
