@@ -51,12 +51,12 @@ def verdict_of(request: ApprovalRequest, officer: User, verdict: Verdict) -> Cal
 
 def test_many_officers_at_once_make_one_decision_and_one_execution() -> None:
     request = pending()
-    officers = [people.person(f"officer{number}", roles.OFFICER) for number in range(8)]
-    verdicts = [Verdict.APPROVE, Verdict.DENY] * 4
+    officers = [people.person(f"officer{number}", roles.OFFICER) for number in range(50)]
+    verdicts = [Verdict.APPROVE, Verdict.DENY] * 25
     results = at_once(*(verdict_of(request, *pair) for pair in zip(officers, verdicts, strict=True)))
 
     refused = [result for result in results if isinstance(result, WorkflowError)]
-    assert len(refused) == 7
+    assert len(refused) == 49
     assert {refusal.code for refusal in refused} == {"already_decided"}
     decision = ApprovalDecision.objects.get()
     request.refresh_from_db()
