@@ -1,12 +1,18 @@
 """The admin site: the house's front room."""
 
+from collections.abc import Callable
+from functools import update_wrapper
 from typing import Any
 
 from django.conf import settings
 from django.contrib.admin import AdminSite
+from django.db import transaction
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
+
+from audit import access
 
 # The rooms in the order of a working day, whichever app they live in; a room not named here comes last.
 _ROOMS = (
@@ -33,6 +39,22 @@ class ComplianceAdminSite(AdminSite):
         models: list[Any] = [model_or_iterable] if isinstance(model_or_iterable, type) else list(model_or_iterable)
         if ours := [model for model in models if model._meta.app_label in _SHOWN and model._meta.managed]:
             super().register(ours, *args, **kwargs)
+
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:  # noqa: FBT001, FBT002
+        """Django sends whoever is no staff to the sign-in; for somebody who is signed in that is a denied page."""
+        guarded = super().admin_view(view, cacheable)
+
+        def watched(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if request.user.is_authenticated and not self.has_permission(request):
+                access.denied(request)
+            return guarded(request, *args, **kwargs)
+
+        return update_wrapper(watched, guarded)
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+        """The new password and its event are kept together, or neither is."""
+        with transaction.atomic():
+            return super().password_change(request, extra_context)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return {

@@ -93,8 +93,7 @@ class ApprovalRequestAdmin(ReadOnlyAdmin[ApprovalRequest]):
     ) -> HttpResponse:
         approval = self.find(request, object_id)
         pending = approval.state == ApprovalState.PENDING and approval.expires_at > timezone.now()
-        if pending:
-            approvals.view(approval=approval, by=person(request))
+        approvals.view(approval=approval, by=person(request))
         barred = approvals.why_barred(approval, person(request))
         if pending and not approvals.is_what_was_asked(approval):
             barred = StaleContent(_("The stored preview is not what was asked for. Tell your administrator."))

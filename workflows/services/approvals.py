@@ -25,9 +25,9 @@ from workflows.domain.errors import (
     WorkflowError,
 )
 from workflows.domain.events import Event
-from workflows.domain.reasons import clean_reason
 from workflows.domain.states import APPROVAL_TRANSITIONS, ApprovalState, Verdict, allowed_from
 from workflows.models import ApprovalDecision, ApprovalRequest
+from workflows.services.reasons import clean_reason
 
 EXPIRES_AFTER: Final = timedelta(hours=24)
 

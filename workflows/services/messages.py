@@ -22,7 +22,6 @@ from workflows.domain.audience import Recipient, mass_send_reasons, people
 from workflows.domain.content import Content, Part
 from workflows.domain.errors import Invalid, NotPermitted, StaleContent, WrongState
 from workflows.domain.events import Event
-from workflows.domain.reasons import clean_reason
 from workflows.domain.states import (
     MESSAGE_TRANSITIONS,
     DeliveryState,
@@ -34,6 +33,7 @@ from workflows.models import Channel, Delivery, Digest, DigestEntry, Message, Me
 from workflows.registry import UnknownKind
 from workflows.services import approvals, secrets
 from workflows.services.queue import enqueue
+from workflows.services.reasons import clean_reason
 
 ACTION = "mass_send"
 # What a person writes of a message; services own the rest of the row.

@@ -11,9 +11,9 @@ from audit import context
 from audit.recorder import record
 from workflows.domain.errors import Invalid, NotPermitted
 from workflows.domain.events import Event
-from workflows.domain.reasons import clean_reason
 from workflows.domain.states import WorkflowState
 from workflows.models import Cadence, Workflow
+from workflows.services.reasons import clean_reason
 
 
 def activate(*, workflow: Workflow, by: User, reason: str) -> None:
