@@ -1,4 +1,4 @@
-"""Sign-ins, sign-outs and failures, as the framework announces them."""
+"""Sign-ins, sign-outs and failures, as the framework announces them, and pages that were not for who asked."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.db import transaction
 from django.dispatch import receiver
+from django.http import HttpRequest
 
 from audit import context
 from audit.recorder import Outcome, record
@@ -33,3 +34,8 @@ def sign_in_failed(credentials: dict[str, Any], **kwargs: Any) -> None:
             outcome=Outcome.FAILURE,
             facts={"username": str(credentials.get("username", ""))[:150]},
         )
+
+
+def denied(request: HttpRequest) -> None:
+    with transaction.atomic():
+        record(AccessEvent.DENIED, outcome=Outcome.REFUSED, facts={"path": request.path})

@@ -7,7 +7,7 @@ class AuditConfig(AppConfig):
     verbose_name = _("Audit trail")
 
     def ready(self) -> None:
-        from audit import access, diffs, retention, self_checks, triggers  # noqa: F401 - importing connects the receivers
+        from audit import access, diffs, passwords, retention, self_checks, triggers  # noqa: F401 - importing connects
 
         triggers.GUARDS.watch(self)
         diffs.track(self.get_model("AuditReport"), exclude=["next_at"])

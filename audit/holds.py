@@ -5,7 +5,8 @@ One rule in three forms, which a test compares: ``held`` for many events in the 
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -16,9 +17,9 @@ from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from audit import context
+from audit import context, reasons
 from audit.models import AuditEvent, AuditHold
-from audit.recorder import record
+from audit.recorder import Outcome, record
 from audit.vocabulary import TrailEvent
 
 PLACE, RELEASE, VIEW = "audit.add_audithold", "audit.release_audithold", "audit.view_audithold"
@@ -61,15 +62,13 @@ def check(hold: AuditHold) -> None:
 
 def ask_release(hold_id: int, by: User, reason: str) -> AuditHold:
     """The first of two persons. The hold stays in force."""
-    _may_release(by)
-    if not reason.strip():
-        raise HoldRefused(_("Say why it may be released; the trail keeps the reason."), field="reason")
-    with transaction.atomic(), context.acting(by):
+    reason = _clean(reason)
+    with _releasing(hold_id, by):
         asked = AuditHold.objects.filter(pk=hold_id, released_at=None, release_asked_by="").update(
             release_asked_by=by.get_username(),
             release_asked_by_pk=by.pk,
             release_asked_at=timezone.now(),
-            release_reason=reason.strip()[:500],
+            release_reason=reason,
         )
         if not asked:
             raise HoldRefused(_("Its release was asked for already, or it is released."))
@@ -80,8 +79,7 @@ def ask_release(hold_id: int, by: User, reason: str) -> AuditHold:
 
 def confirm_release(hold_id: int, by: User) -> AuditHold:
     """The second of two persons: from now on the hold keeps nothing."""
-    _may_release(by)
-    with transaction.atomic(), context.acting(by):
+    with _releasing(hold_id, by):
         hold = AuditHold.objects.select_for_update().filter(pk=hold_id).first()
         if hold is None or hold.released_at is not None or not hold.release_asked_by:
             raise HoldRefused(_("Its release was not asked for, or it is released."))
@@ -94,9 +92,31 @@ def confirm_release(hold_id: int, by: User) -> AuditHold:
     return hold
 
 
-def _may_release(by: User) -> None:
-    if not by.has_perm(RELEASE):
-        raise HoldRefused(_("Your role does not include releasing legal holds."))
+def _clean(reason: str) -> str:
+    try:
+        text = reasons.clean(reason)
+    except reasons.TooLong as error:
+        raise HoldRefused(str(error), field="reason") from error
+    if not text:
+        raise HoldRefused(_("Say why it may be released; the trail keeps the reason."), field="reason")
+    return text
+
+
+@contextmanager
+def _releasing(hold_id: int, by: User) -> Iterator[None]:
+    """One step of a release, in a transaction. A refusal, which comes before anything is written, is recorded too."""
+    refusal = None
+    with transaction.atomic(), context.acting(by):
+        try:
+            if not by.has_perm(RELEASE):
+                raise HoldRefused(_("Your role does not include releasing legal holds."))
+            yield
+        except HoldRefused as error:
+            refusal = error
+            hold = AuditHold.objects.filter(pk=hold_id).first()
+            record(TrailEvent.HOLD_RELEASE_REFUSED, target=hold, why=str(error), outcome=Outcome.REFUSED)
+    if refusal is not None:
+        raise refusal  # after the commit, so that its record stays
 
 
 def criteria(hold: AuditHold) -> dict[str, str]:

@@ -1,23 +1,13 @@
 """Each request gets an id of our own making, and everything recorded during it carries that id."""
 
-import ipaddress
 from collections.abc import Callable
 
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
+from audit import access
 from audit.context import Actor, Cause, caused_by
-from audit.recorder import Outcome, record
-from audit.vocabulary import AccessEvent
-
-
-def _address(request: HttpRequest) -> str | None:
-    """As the database keeps it, so that text and column say the same: without the scope of a link-local one."""
-    try:
-        return str(ipaddress.ip_address(request.META.get("REMOTE_ADDR", "").partition("%")[0]))
-    except ValueError:
-        return None
+from compliance_bot.guardrails.clients import client_address
 
 
 class RequestContextMiddleware:
@@ -30,7 +20,8 @@ class RequestContextMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        cause = Cause(lambda: Actor.of(request.user), ip=_address(request))
+        address = client_address(request)
+        cause = Cause(lambda: Actor.of(request.user), ip=None if address is None else str(address))
         with caused_by(cause):
             response = self.get_response(request)
         response["X-Request-ID"] = str(cause.request_id)
@@ -39,5 +30,4 @@ class RequestContextMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         """A denied permission is on the trail; the answer itself stays the framework's."""
         if isinstance(exception, PermissionDenied):
-            with transaction.atomic():
-                record(AccessEvent.DENIED, outcome=Outcome.REFUSED, facts={"path": request.path})
+            access.denied(request)

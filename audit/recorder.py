@@ -17,6 +17,7 @@ from audit.models import AuditEvent
 from compliance_bot.guardrails.redaction import redact
 
 Outcome = AuditEvent.Outcome
+_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 
 class NotInTransaction(RuntimeError):
@@ -34,7 +35,8 @@ def record(
 ) -> AuditEvent:
     """Append one event under the cause in force. Call it inside the transaction that it tells of.
 
-    ``facts`` are JSON values without floats; they, ``why`` and labels are redacted and made storable. ``erasable``
+    ``facts`` are JSON values; what is none, or has no stable text, is kept as text: a fact never aborts the record of
+    what it tells of. They, ``why`` and labels are redacted and made storable. ``erasable``
     are facts that may hold personal data: they are encrypted, not searched, and can be erased without a trace in
     the proof.
     """
@@ -109,10 +111,16 @@ def _clean(text: str, limit: int = 4096) -> str:
 
 
 def _clean_facts(value: Any) -> Any:
-    if isinstance(value, str):
-        return _clean(value)
+    """As the canonical form takes it: other languages read it too, so whole numbers end at 64 bits."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        # In hexadecimal a number of any size can be written at once.
+        return int(value) if _SMALLEST <= value <= _LARGEST else _clean(hex(value))
     if isinstance(value, Mapping):
         return {_clean(str(key), 200): _clean_facts(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_clean_facts(entry) for entry in value]
-    return value
+    if isinstance(value, set | frozenset):
+        return sorted(_clean(str(entry)) for entry in value)
+    return _clean(str(value))

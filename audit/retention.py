@@ -15,6 +15,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Tags, Warning, register
 from django.db import connection, transaction
 from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet
+from django.utils.translation import ngettext
 
 from audit import archive, holds, payloads, proof, purged, sealing, search_index
 from audit.models import AuditEvent, AuditLeaf, AuditPurge, AuditPurgeGrant
@@ -48,9 +49,22 @@ class Preview:
 
 def limits(now: datetime) -> dict[str, datetime]:
     """By class, the instant before which events leave the table."""
+    return {name: now - timedelta(days=days) for name, days in _days().items()}
+
+
+def _days() -> dict[str, int]:
     rules = policy.current().audit
-    days = {name: rules.retention_days_by_class.get(name, rules.retention_days) for name in CLASSES}
-    return {name: now - timedelta(days=days[name]) for name in CLASSES}
+    return {name: rules.retention_days_by_class.get(name, rules.retention_days) for name in CLASSES}
+
+
+def older_than(days: int) -> str:
+    """Why something was removed that nobody asked to remove."""
+    return ngettext("older than %(days)d day", "older than %(days)d days", days) % {"days": days}
+
+
+def _past_their_limit() -> str:
+    """Why events of any class leave the table: they are older than the shortest limit, at the least."""
+    return older_than(min(_days().values()))
 
 
 def expired(now: datetime) -> QuerySet[AuditEvent]:
@@ -164,7 +178,7 @@ def _grant(n: int, pks: Sequence[int], now: datetime) -> bool:
         free = _next_number() == n
         if free:
             grant.save(force_insert=True)
-            record(TrailEvent.PURGE_GRANTED, facts=purged.facts_of(grant))
+            record(TrailEvent.PURGE_GRANTED, why=_past_their_limit(), facts=purged.facts_of(grant))
     if not free:
         archive.remove(file.name)
     return free
@@ -193,7 +207,7 @@ def _delete(grant: AuditPurgeGrant, now: datetime, until: float | None) -> bool:
         with transaction.atomic():
             gone += _delete_batch(grant, pks[start : start + BATCH], now)
             if gone and start + BATCH >= len(pks):
-                record(TrailEvent.PURGED, facts=_outcome(grant, pks))
+                record(TrailEvent.PURGED, why=_past_their_limit(), facts=_outcome(grant, pks))
         # SQLite has no queue of writers: who waits gets in while nobody writes. So we leave for as long as we took.
         time.sleep(time.monotonic() - started)
     return True
@@ -252,7 +266,7 @@ def _expire(name: str, grant: AuditPurgeGrant | None, before: datetime) -> None:
             told = {"grant": grant.n if grant else None, "archive": name, "events": len(pks), "details": erased}
             if grant is not None:
                 told["purged_digest"] = purged.purged_digest(grant.n)
-            record(TrailEvent.ARCHIVE_EXPIRED, facts=told)
+            record(TrailEvent.ARCHIVE_EXPIRED, why=older_than(policy.current().audit.archive_days), facts=told)
     archive.remove(name)
 
 

@@ -22,6 +22,7 @@ class AccessEvent(TextChoices):
     SIGN_IN_FAILED = "access.sign_in_failed", _("Sign-in failed")
     SIGNED_OUT = "access.signed_out", _("Signed out")
     DENIED = "access.denied", _("Access denied")
+    PASSWORD_CHANGED = "user.password_changed", _("Password changed")
 
 
 class ObjectEvent(TextChoices):
@@ -40,10 +41,12 @@ class TrailEvent(TextChoices):
     EXPORT_STARTED = "trail.export_started", _("Export started")
     EXPORT_FINISHED = "trail.export_finished", _("Export finished")
     EXPORT_CANCELLED = "trail.export_cancelled", _("Export cancelled")
+    EXPORT_VIEWED = "trail.export_viewed", _("Export viewed")
     EXPORT_DOWNLOADED = "trail.export_downloaded", _("Export downloaded")
     EXPORT_EXPIRED = "trail.export_expired", _("Export removed")
     HOLD_PLACED = "trail.hold_placed", _("Legal hold placed")
     HOLD_RELEASE_ASKED = "trail.hold_release_asked", _("Release of a legal hold asked for")
+    HOLD_RELEASE_REFUSED = "trail.hold_release_refused", _("Release of a legal hold refused")
     HOLD_RELEASED = "trail.hold_released", _("Legal hold released")
     PURGE_GRANTED = "trail.purge_granted", _("Purge granted")
     PURGED = "trail.purged", _("Archived events purged")
@@ -51,6 +54,7 @@ class TrailEvent(TextChoices):
     ARCHIVE_READ = "trail.archive_read", _("Archive read")
     HOUSE_KEPT = "trail.house_kept", _("Old rows removed")
     PAYLOAD_ERASED = "trail.payload_erased", _("Personal details erased")
+    KEY_ROTATED = "trail.key_rotated", _("Signing key changed")
     CHECKPOINT_SENT = "trail.checkpoint_sent", _("Checkpoint sent")
 
 
@@ -102,6 +106,11 @@ declare(AccessEvent, classes={ACCESS: AccessEvent.values})
 declare(ObjectEvent)
 declare(
     TrailEvent,
-    urgent=[TrailEvent.HOLD_PLACED, TrailEvent.HOLD_RELEASED, TrailEvent.PURGE_GRANTED],
-    classes={DECISION: [TrailEvent.HOLD_PLACED, TrailEvent.HOLD_RELEASE_ASKED, TrailEvent.HOLD_RELEASED]},
+    urgent=[TrailEvent.HOLD_PLACED, TrailEvent.HOLD_RELEASED, TrailEvent.PURGE_GRANTED, TrailEvent.KEY_ROTATED],
+    classes={
+        DECISION: [
+            *(TrailEvent.HOLD_PLACED, TrailEvent.HOLD_RELEASE_ASKED, TrailEvent.HOLD_RELEASE_REFUSED),
+            TrailEvent.HOLD_RELEASED,
+        ]
+    },
 )

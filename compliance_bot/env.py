@@ -1,6 +1,7 @@
 """Loud typed readers of the environment: a wrong value stops the start and names its variable."""
 
 import contextlib
+import ipaddress
 import os
 import secrets
 from collections.abc import Collection
@@ -67,6 +68,17 @@ def number(name: str, default: int) -> int:
 def words(name: str, default: str = "") -> list[str]:
     """A comma-separated list; empty entries are dropped."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """A comma-separated list of addresses and networks, such as 127.0.0.1,10.0.0.0/8."""
+    found = []
+    for word in words(name):
+        try:
+            found.append(ipaddress.ip_network(word))
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name}: {word!r} is neither an address nor a network (10.0.0.0/8)") from error
+    return found
 
 
 def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:

@@ -1,12 +1,17 @@
 """The admin site: the house's front room."""
 
+from collections.abc import Callable
+from functools import update_wrapper
 from typing import Any
 
 from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
+
+from audit import access
 
 # The rooms in the order of a working day, whichever app they live in; a room not named here comes last.
 _ROOMS = (
@@ -34,6 +39,22 @@ class ComplianceAdminSite(AdminSite):
         if ours := [model for model in models if model._meta.app_label in _SHOWN and model._meta.managed]:
             super().register(ours, *args, **kwargs)
 
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:  # noqa: FBT001, FBT002
+        """The entrance of every page. None writes what needs a second person (workflows.admin.changes).
+
+        Django sends whoever is no staff to the sign-in; for somebody who is signed in that is a denied page.
+        """
+        from workflows.admin.changes import under_approval  # the site is made before the apps that fill it
+
+        guarded = super().admin_view(under_approval(view), cacheable)
+
+        def watched(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if request.user.is_authenticated and not self.has_permission(request):
+                access.denied(request)
+            return guarded(request, *args, **kwargs)
+
+        return update_wrapper(watched, guarded)
+
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         from workflows.services import pauses  # the site is made before the apps that fill it
 
@@ -55,12 +76,6 @@ class ComplianceAdminSite(AdminSite):
         ]
         groups.append({"name": _("More"), "app_label": "", "app_url": "", "models": list(rooms.values())})
         return [group for group in groups if group["models"]]
-
-    def admin_view(self, view: Any, cacheable: bool = False) -> Any:  # noqa: FBT001, FBT002 - Django's signature
-        """No page writes what needs a second person: whatever the path, the entrance is the same."""
-        from workflows.admin.changes import under_approval
-
-        return super().admin_view(under_approval(view), cacheable)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from workflows.admin import home  # the site is made before the apps that fill it

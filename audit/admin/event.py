@@ -1,6 +1,7 @@
 """The trail: search it, open the story of one cause, look at one event. Nothing is edited here."""
 
 import json
+import re
 import uuid
 from typing import Any
 
@@ -20,13 +21,15 @@ from audit.forms import SearchForm
 from audit.models import AuditEvent, AuditLeaf
 
 _SIZE = 50
+# Of JSON: a text, or what stands between two of them.
+_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|[^"]+')
 _KEY_LIMIT = 2**63 - 1
 
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(admin.ModelAdmin[AuditEvent]):
     fields = (
-        *("at", "who", "what_shown", "outcome_shown", "target_shown", "why", "changes", "facts_shown"),
+        *("at", "who", "what_shown", "outcome_shown", "target_shown", "why_shown", "changes", "facts_shown"),
         *("story_link", "caused_by", "ip", "event_id", "seal"),
     )
 
@@ -96,8 +99,8 @@ class AuditEventAdmin(admin.ModelAdmin[AuditEvent]):
         )
 
     @admin.display(description=gettext_lazy("who"))
-    def who(self, obj: AuditEvent) -> str:
-        return obj.who
+    def who(self, obj: AuditEvent) -> SafeString:
+        return format_html("<bdi>{}</bdi>", obj.who)
 
     @admin.display(description=gettext_lazy("what"))
     def what_shown(self, obj: AuditEvent) -> SafeString:
@@ -110,6 +113,10 @@ class AuditEventAdmin(admin.ModelAdmin[AuditEvent]):
         return format_html(
             '<bdi>{}</bdi> <span class="quiet">{}:{}</span>', obj.target_label, obj.target_type, obj.target_id
         )
+
+    @admin.display(description=gettext_lazy("why"))
+    def why_shown(self, obj: AuditEvent) -> SafeString | str:
+        return format_html("<bdi>{}</bdi>", obj.why) if obj.why else "–"
 
     @admin.display(description=gettext_lazy("outcome"))
     def outcome_shown(self, obj: AuditEvent) -> SafeString:
@@ -137,7 +144,7 @@ class AuditEventAdmin(admin.ModelAdmin[AuditEvent]):
         if text is None:
             return _("Erased. The event itself and its proof remain.")
         rows = format_html_join(
-            "", "<tr><th scope='row'>{}</th><td><bdi>{}</bdi></td></tr>", _differences(json.loads(text))
+            "", "<tr><th scope='row'><bdi>{}</bdi></th><td><bdi>{}</bdi></td></tr>", _differences(json.loads(text))
         )
         return format_html('<table class="changes">{}</table>', rows)
 
@@ -147,13 +154,18 @@ class AuditEventAdmin(admin.ModelAdmin[AuditEvent]):
             facts = obj.facts
         except (ValueError, TypeError, KeyError, RecursionError):
             return _("They cannot be read: verify the trail.")
-        shown = json.dumps(facts, indent=2, ensure_ascii=False)
-        return format_html('<pre class="json">{}</pre>', shown) if facts else "–"
+        return format_html('<pre class="json">{}</pre>', _isolated(facts)) if facts else "–"
 
     @admin.display(description=gettext_lazy("seal"))
     def seal(self, obj: AuditEvent) -> str:
         leaf = AuditLeaf.objects.filter(event_pk=obj.pk).first()
         return _("waits for the next one") if leaf is None else f"{leaf.seal_n} / {leaf.position + 1}"
+
+
+def _isolated(facts: dict[str, Any]) -> SafeString:
+    """JSON in which each text has a direction of its own, so that none turns round what stands beside it."""
+    pieces = _PIECES.findall(json.dumps(facts, indent=2, ensure_ascii=False))
+    return format_html_join("", "<bdi>{}</bdi>", ((piece,) for piece in pieces))
 
 
 def _differences(payload: dict[str, Any]) -> list[tuple[str, str]]:

@@ -7,8 +7,9 @@ from django.contrib import admin, messages
 from django.contrib.admin.widgets import AdminTextInputWidget
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import FileResponse, Http404, HttpRequest, HttpResponseRedirect, StreamingHttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
@@ -23,7 +24,9 @@ from audit.export import columns, jobs
 from audit.export.stream import Export, stream
 from audit.forms import SearchForm
 from audit.models import AuditExport, ExportForm, ExportState
+from audit.recorder import record
 from audit.search import Search
+from audit.vocabulary import TrailEvent
 from compliance_bot.guardrails.paging import BoundedPaginator, CalmList
 
 _COLUMNS = {
@@ -42,6 +45,8 @@ _COLUMNS = {
     "details": _("details, with the erasable ones"),
 }
 _CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl", "zip": "application/zip"}
+# Sent by exports.js.
+_REFRESHES = "X-Refresh"
 _UNFINISHED = {ExportState.QUEUED, ExportState.RUNNING}
 
 
@@ -145,8 +150,17 @@ class AuditExportAdmin(CalmList, admin.ModelAdmin[AuditExport]):
         return super().get_queryset(request).filter(owner_id=request.user.pk)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Who looks is on the trail, once: the page then asks for itself again while something is being prepared."""
         waits = self.get_queryset(request).filter(state__in=_UNFINISHED).exists()
-        return super().changelist_view(request, {**(extra_context or {}), "waits": waits})
+        response = super().changelist_view(request, {**(extra_context or {}), "waits": waits})
+        if response.status_code == 200 and not (waits and _REFRESHES in request.headers):
+            _viewed(None)
+        return response
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Django comes here once it has found the export, and the person may see it."""
+        _viewed(context["original"])
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -206,6 +220,11 @@ class AuditExportAdmin(CalmList, admin.ModelAdmin[AuditExport]):
 
     def _list(self) -> HttpResponseRedirect:
         return HttpResponseRedirect(reverse("admin:audit_auditexport_changelist"))
+
+
+def _viewed(job: AuditExport | None) -> None:
+    with transaction.atomic():
+        record(TrailEvent.EXPORT_VIEWED, target=job)
 
 
 def _streamed(export: Export) -> StreamingHttpResponse:

@@ -44,6 +44,8 @@ ALLOWED: Mapping[str, str] = {
     "workflows/services/messages.py: _move": "Its callers record release, cancellation or return.",
     "workflows/services/messages.py: abandon": "The run records that it failed, and cancelling is on the trail.",
     "workflows/services/messages.py: settle_entries": "Follows from the message's end, which its callers record.",
+    # One step of the housekeeping, which records each batch.
+    "workflows/services/housekeeping.py: _raw": "Its chores are carried out by _do, which records what went, and why.",
     # When somebody looks again: no fact about the world.
     "workflows/services/delivery.py: _hold_back": "Waiting for the pace.",
     "workflows/services/delivery.py: _plan_next": "When a worker looks at the message again.",
@@ -52,7 +54,10 @@ ALLOWED: Mapping[str, str] = {
     "workflows/services/pacing.py: take_slot": "A minute's memory of the pace; the attempt is recorded.",
 }  # fmt: skip
 
-_BULK = {"bulk_create", "bulk_update", "update_or_create"}
+_BULK = {
+    *("bulk_create", "bulk_update", "update_or_create", "_raw_delete"),
+    *("abulk_create", "abulk_update", "aupdate_or_create"),
+}
 _QUERIES = {"all", "filter", "exclude", "order_by", "select_related", "select_for_update", "objects", "using"}
 _PLAIN = {"dict", "set", "Counter", "defaultdict"}
 _WRITING = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE|TRUNCATE|MERGE|COPY)\b", re.IGNORECASE)
@@ -89,11 +94,11 @@ def _writes(call: ast.Call, plain: set[str], texts: Mapping[str, str]) -> bool:
     if not isinstance(call.func, ast.Attribute):
         return False
     receiver = call.func.value
-    if name == "update":
+    if name in {"update", "aupdate"}:
         # A query set takes names only. A dict can too, so one that was made as a dict or set here does not count.
         named = not call.args and bool(call.keywords)
         return _is_query(receiver) or (named and not (isinstance(receiver, ast.Name) and receiver.id in plain))
-    return name in _BULK or (name == "delete" and not call.args)
+    return name in _BULK or (name in {"delete", "adelete"} and not call.args)
 
 
 def _called(call: ast.Call) -> str:
@@ -172,9 +177,18 @@ def test_a_planted_write_is_found() -> None:
     assert planted("rows.delete()") == [1]
     assert planted("Channel.objects.bulk_create(rows)", "Channel.objects.bulk_update(rows, ['name'])") == [1, 2]
     assert planted("Channel.objects.update_or_create(pk=1)") == [1]
+    assert planted("rows._raw_delete(rows.db)") == [1]
     assert planted("cursor.execute('UPDATE workflows_channel SET enabled = 1')") == [1]
     assert planted("cursor.executemany(f'DELETE FROM {rows}', [])") == [1]
     assert planted("sql = 'insert into workflows_channel'", "cursor.execute(sql)") == [2]
+
+
+def test_a_planted_write_that_is_waited_for_is_found() -> None:
+    assert planted("await rows.aupdate(enabled=False)", "await rows.adelete()") == [1, 2]
+    assert planted("await Channel.objects.filter(pk=1).aupdate(**{'enabled': False})") == [1]
+    assert planted("await Channel.objects.abulk_create(rows)") == [1]
+    assert planted("await Channel.objects.abulk_update(rows, ['name'])") == [1]
+    assert planted("await Channel.objects.aupdate_or_create(pk=1)") == [1]
 
 
 def test_a_write_in_a_nested_function_is_found() -> None:

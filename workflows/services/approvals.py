@@ -29,7 +29,6 @@ from workflows.domain.errors import (
     WrongState,
 )
 from workflows.domain.events import Event
-from workflows.domain.reasons import clean_reason
 from workflows.domain.states import (
     APPROVAL_OPEN,
     APPROVAL_TRANSITIONS,
@@ -39,6 +38,7 @@ from workflows.domain.states import (
 )
 from workflows.models import ApprovalDecision, ApprovalRequest
 from workflows.services.queue import enqueue
+from workflows.services.reasons import clean_reason
 
 logger = logging.getLogger(__name__)
 

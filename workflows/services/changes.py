@@ -23,10 +23,10 @@ from compliance_bot.guardrails.policy import Rule
 from workflows import actions
 from workflows.domain.changes import Change, ChangeSet
 from workflows.domain.errors import Invalid, ReasonRequired, StaleContent
-from workflows.domain.reasons import clean_reason
 from workflows.domain.states import ApprovalState
 from workflows.models import ApprovalRequest, Snapshot, Workflow
 from workflows.services import approvals, capture, rows
+from workflows.services.reasons import clean_reason
 
 # More at once than anybody could look through.
 MOST = 2000

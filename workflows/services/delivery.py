@@ -25,7 +25,6 @@ from workflows.domain import retry
 from workflows.domain.content import Part
 from workflows.domain.errors import NotPermitted, ReasonRequired, WrongState
 from workflows.domain.events import Event
-from workflows.domain.reasons import clean_reason
 from workflows.domain.states import (
     APPROVAL_CARRIED_OUT,
     DELIVERY_DUE,
@@ -41,6 +40,7 @@ from workflows.models import ApprovalRequest, Channel, Delivery, DeliveryAttempt
 from workflows.registry import UnknownKind
 from workflows.services import approvals, messages, outbound, pauses, secrets
 from workflows.services.pacing import channel_lanes, take_slot
+from workflows.services.reasons import clean_reason
 
 # Longer than any adapter's call may take (its total deadline is 15 s), so that a live worker is never overtaken.
 LEASE = timedelta(seconds=45)

@@ -13,10 +13,12 @@ from typing import Any
 from django.contrib.sessions.models import Session
 from django.db import models, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils.translation import gettext as _
 from django_q.models import Task
 
 from audit import holds
 from audit.recorder import record
+from audit.retention import older_than
 from audit.vocabulary import TrailEvent
 from compliance_bot.guardrails import policy
 from workflows.domain.states import DELIVERY_OPEN, OFFER_TAKEN, RUN_ACTIVE, MessageState
@@ -33,12 +35,13 @@ def _nothing_holds(shield: holds.Shield, row: tuple[Any, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Chore:
-    """One kind of rows: which may go, whether a hold names one, and how they go with what hangs on them.
+    """One kind of rows: which may go and why, whether a hold names one, and how they go with what hangs on them.
 
     ``rows`` yields the key first; ``kept`` gets the shield and such a row.
     """
 
     name: str
+    why: str
     rows: QuerySet[Any, tuple[Any, ...]]
     remove: Callable[[Sequence[Any]], None]
     is_held: Callable[[holds.Shield, tuple[Any, ...]], bool] = _nothing_holds
@@ -55,17 +58,21 @@ def keep_house(now: datetime, until: float | None = None) -> bool:
 def _chores(now: datetime) -> Iterator[_Chore]:
     """In the order in which rows hang on each other."""
     keep = policy.current().retention
-    yield _deliveries(now - timedelta(days=keep.deliveries))
-    yield _parts(now - timedelta(days=keep.deliveries))
-    yield _runs(now - timedelta(days=keep.runs))
-    yield _items(now - timedelta(days=keep.items), keep.items)
+    yield _deliveries(now, keep.deliveries)
+    yield _parts(now, keep.deliveries)
+    yield _runs(now, keep.runs)
+    yield _items(now, keep.items)
     yield _Chore(
         name="queue",
+        why=older_than(keep.queue),
         rows=Task.objects.filter(stopped__lt=now - timedelta(days=keep.queue)).values_list("pk"),
         remove=_raw(Task),
     )
     yield _Chore(
-        name="sessions", rows=Session.objects.filter(expire_date__lt=now).values_list("pk"), remove=_raw(Session)
+        name="sessions",
+        why=_("expired"),
+        rows=Session.objects.filter(expire_date__lt=now).values_list("pk"),
+        remove=_raw(Session),
     )
 
 
@@ -82,14 +89,14 @@ def _do(chore: _Chore, until: float | None) -> bool:
             going = [row[0] for row in batch if not chore.is_held(shield, row)]
             if going:
                 chore.remove(going)
-                record(TrailEvent.HOUSE_KEPT, facts={"what": chore.name, "removed": len(going)})
+                record(TrailEvent.HOUSE_KEPT, why=chore.why, facts={"what": chore.name, "removed": len(going)})
         after = batch[-1][0]
     return False
 
 
-def _deliveries(before: datetime) -> _Chore:
+def _deliveries(now: datetime, days: int) -> _Chore:
     """Of finished messages, with their attempts; never one whose outcome is open or unknown."""
-    rows = _of_finished(Delivery.objects.all(), before).exclude(state__in=sorted(DELIVERY_OPEN))
+    rows = _of_finished(Delivery.objects.all(), now - timedelta(days=days)).exclude(state__in=sorted(DELIVERY_OPEN))
 
     def remove(pks: Sequence[int]) -> None:
         _raw(DeliveryAttempt, "delivery__in")(pks)
@@ -97,6 +104,7 @@ def _deliveries(before: datetime) -> _Chore:
 
     return _Chore(
         name="deliveries",
+        why=older_than(days),
         rows=rows.values_list("pk", "message_id", "message__request_id", "message__workflow_id"),
         remove=remove,
         is_held=_delivery_is_held,
@@ -107,11 +115,13 @@ def _delivery_is_held(shield: holds.Shield, row: tuple[Any, ...]) -> bool:
     return shield.protects("workflows.delivery", row[0], row[2]) or _message_is_held(shield, row)
 
 
-def _parts(before: datetime) -> _Chore:
+def _parts(now: datetime, days: int) -> _Chore:
     """The payloads that no delivery needs any more; the message itself stays."""
-    rows = _of_finished(MessagePart.objects.all(), before).filter(~Exists(Delivery.objects.filter(part=OuterRef("pk"))))
+    unneeded = ~Exists(Delivery.objects.filter(part=OuterRef("pk")))
+    rows = _of_finished(MessagePart.objects.all(), now - timedelta(days=days)).filter(unneeded)
     return _Chore(
         name="parts",
+        why=older_than(days),
         rows=rows.values_list("pk", "message_id", "message__request_id", "message__workflow_id"),
         remove=_raw(MessagePart),
         is_held=_message_is_held,
@@ -126,12 +136,12 @@ def _message_is_held(shield: holds.Shield, row: tuple[Any, ...]) -> bool:
     return shield.protects("workflows.message", row[1], row[2]) or shield.protects("workflows.workflow", row[3], row[2])
 
 
-def _runs(before: datetime) -> _Chore:
+def _runs(now: datetime, days: int) -> _Chore:
     """Finished runs, with a digest that led to no message and holds no item's place."""
     digests = Digest.objects.filter(run=OuterRef("pk"))
     taken = DigestEntry.objects.filter(digest__run=OuterRef("pk"), state__in=sorted(OFFER_TAKEN))
     rows = Run.objects.exclude(state__in=sorted(RUN_ACTIVE)).filter(
-        ~Exists(digests.filter(message__isnull=False)), ~Exists(taken), finished_at__lt=before
+        ~Exists(digests.filter(message__isnull=False)), ~Exists(taken), finished_at__lt=now - timedelta(days=days)
     )
 
     def remove(pks: Sequence[int]) -> None:
@@ -141,6 +151,7 @@ def _runs(before: datetime) -> _Chore:
 
     return _Chore(
         name="runs",
+        why=older_than(days),
         rows=rows.values_list("pk", "workflow_id", "request_id", "digest__pk"),
         remove=remove,
         is_held=_run_is_held,
@@ -153,12 +164,13 @@ def _run_is_held(shield: holds.Shield, row: tuple[Any, ...]) -> bool:
     return any(shield.protects(kind, key, request_id) for kind, key in named)
 
 
-def _items(before: datetime, days: int) -> _Chore:
+def _items(now: datetime, days: int) -> _Chore:
     """Items that nobody was offered and that could not be offered again even if their source still listed them.
 
     When a source stopped listing an item is not known. An item that comes back is stored anew as seen today, so only
     those go whose own date keeps them out of every workflow that reads the source.
     """
+    before = now - timedelta(days=days)
     unlimited = Q(max_age_days=None) | Q(max_age_days__gt=days)
     readers = Workflow.objects.filter(unlimited, sources=OuterRef("source"))
     rows = Item.objects.filter(
@@ -169,6 +181,7 @@ def _items(before: datetime, days: int) -> _Chore:
     )
     return _Chore(
         name="items",
+        why=older_than(days),
         rows=rows.values_list("pk", "source_id"),
         remove=_raw(Item),
         is_held=_item_is_held,

@@ -23,7 +23,6 @@ from workflows.domain.audience import Recipient, mass_send_reasons, people
 from workflows.domain.content import Content, Part
 from workflows.domain.errors import Invalid, NotPermitted, StaleContent, WrongState
 from workflows.domain.events import Event
-from workflows.domain.reasons import clean_reason
 from workflows.domain.states import (
     DELIVERY_DUE,
     MESSAGE_TRANSITIONS,
@@ -37,6 +36,7 @@ from workflows.models import ApprovalRequest, Channel, Delivery, Digest, DigestE
 from workflows.registry import UnknownKind
 from workflows.services import approvals, secrets
 from workflows.services.queue import enqueue
+from workflows.services.reasons import clean_reason
 
 ACTION = "mass_send"
 # What a person writes of a message; services own the rest of the row.

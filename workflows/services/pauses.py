@@ -16,11 +16,11 @@ from audit import context, story
 from audit.recorder import record
 from workflows.domain.errors import NotPermitted, ReasonRequired, WrongState
 from workflows.domain.events import Event
-from workflows.domain.reasons import clean_reason
 from workflows.domain.states import DELIVERY_DUE, MessageState
 from workflows.models import Channel, Delivery, Message, SendingPause, Workflow
 from workflows.models.pause import SendingPauseQuerySet
 from workflows.services import messages
+from workflows.services.reasons import clean_reason
 
 Target = Workflow | Channel | Message
 

@@ -14,10 +14,10 @@ from audit.recorder import record
 from workflows.domain.changes import Change
 from workflows.domain.errors import Invalid, NotPermitted
 from workflows.domain.events import Event
-from workflows.domain.reasons import clean_reason
 from workflows.domain.states import WorkflowState
 from workflows.models import Cadence, Workflow
 from workflows.services import changes
+from workflows.services.reasons import clean_reason
 
 
 def activate(*, workflow: Workflow, by: User, reason: str) -> None:

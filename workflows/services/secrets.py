@@ -19,10 +19,10 @@ from workflows.actions.secret_replace import SecretReplacement
 from workflows.domain.canonical import digest
 from workflows.domain.errors import Invalid, StaleContent
 from workflows.domain.events import Event
-from workflows.domain.reasons import clean_reason
 from workflows.domain.states import ApprovalState
 from workflows.models import ApprovalRequest, Channel, ChannelSecret, SecretRef
 from workflows.services import approvals
+from workflows.services.reasons import clean_reason
 
 ACTION = "secret_reveal_or_replace"
 

@@ -4,8 +4,11 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db import transaction
 
 from audit import keys
+from audit.recorder import record
+from audit.vocabulary import TrailEvent
 
 
 class Command(BaseCommand):
@@ -16,6 +19,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, rotate: bool, **options: Any) -> None:
         if rotate:
-            keys.rotate()
+            _rotate()
         for name, key in keys.public_keys().items():
             self.stdout.write(f"# {name}\n{keys.pem(key)}")
+
+
+def _rotate() -> None:
+    old = next(iter(keys.public_keys()), "")
+    with transaction.atomic():
+        new = keys.key_id(keys.rotate().public_key())
+        record(TrailEvent.KEY_ROTATED, facts={"old": old, "new": new})

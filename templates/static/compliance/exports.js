@@ -7,7 +7,7 @@
   const refresh = async () => {
     if (document.hidden) return setTimeout(refresh, 2000);
     try {
-      const response = await fetch(location.href);
+      const response = await fetch(location.href, { headers: { "X-Refresh": "1" } });
       if (!response.ok || response.redirected) return; // signed out: a reload tells
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const fresh = page.querySelector("#changelist-form");

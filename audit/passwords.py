@@ -1,0 +1,50 @@
+"""New passwords of accounts, whichever page, command or shell sets them. Never a password, never a hash."""
+
+from collections.abc import Collection
+from typing import Any
+
+from django.contrib.auth.hashers import get_hasher, identify_hasher, is_password_usable
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models.signals import post_save, pre_save
+from django.dispatch import receiver
+
+from audit.recorder import record
+from audit.vocabulary import AccessEvent
+
+_CHANGED = "_password_is_changed"
+
+
+@receiver(pre_save, sender=User)
+def compare(instance: User, update_fields: Collection[str] | None, **kwargs: Any) -> None:
+    """Only now is the hash in the database still the old one. A new account has none: its creation says enough."""
+    is_written = update_fields is None or "password" in update_fields
+    stored = User.objects.filter(pk=instance.pk).values_list("password", flat=True).first() if is_written else None
+    changed = stored is not None and stored != instance.password and not _is_rehash(stored, instance, update_fields)
+    setattr(instance, _CHANGED, changed)
+
+
+@receiver(post_save, sender=User)
+def tell(instance: User, **kwargs: Any) -> None:
+    if getattr(instance, _CHANGED, False):
+        with transaction.atomic():
+            record(AccessEvent.PASSWORD_CHANGED, target=instance)
+
+
+def _is_rehash(stored: str, user: User, update_fields: Collection[str] | None) -> bool:
+    """Whether it is the same password under a newer hash.
+
+    ``check_password`` saves that at a sign-in, the one column alone and without the raw password, and only where the
+    stored hash is of an older kind. All three are asked for, so that a new password is not taken for it.
+    """
+    is_like_it = getattr(user, "_password", None) is None and set(update_fields or ()) == {"password"}
+    return is_like_it and is_password_usable(user.password) and _is_outdated(stored)
+
+
+def _is_outdated(stored: str) -> bool:
+    try:
+        hasher = identify_hasher(stored)
+    except ValueError:  # no hash of a kind that is known, so no sign-in succeeded with it
+        return False
+    preferred = get_hasher()
+    return hasher.algorithm != preferred.algorithm or preferred.must_update(stored)
