@@ -17,7 +17,7 @@ from workflows.domain.events import Event
 from workflows.domain.reasons import clean_reason
 from workflows.domain.states import WorkflowState
 from workflows.models import Cadence, Workflow
-from workflows.services import changes
+from workflows.services import changes, configuration
 
 
 def activate(*, workflow: Workflow, by: User, reason: str) -> None:
@@ -41,6 +41,7 @@ def _move(workflow: Workflow, state: WorkflowState, why: str) -> None:
     workflow.state = state
     workflow.save(update_fields=["state"])
     plan(workflow)
+    configuration.note(workflow)
     record(_EVENT_OF[state], target=workflow, why=why)
 
 

@@ -17,6 +17,7 @@ from workflows.domain.canonical import digest
 from workflows.domain.errors import Invalid
 from workflows.domain.events import Event
 from workflows.models import Channel, ChannelSecret, SecretRef
+from workflows.services import configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ def store(*, secret: SecretRef, value: str, by: AbstractBaseUser) -> None:
     with transaction.atomic(), context.acting(by):
         SecretRef.objects.filter(pk=secret.pk).update(rotated_at=timezone.now())
         record(Event.SECRET_STORED, target=secret)
+        configuration.note_secret(secret)
         try:
             # Last: if the store refuses, nothing above has happened.
             stores.get(secret.store).write(secret.name, value.strip())
