@@ -15,7 +15,7 @@ from audit import access
 
 # The rooms in the order of a working day, whichever app they live in; a room not named here comes last.
 _ROOMS = (
-    (_("Decide"), ("ApprovalRequest", "Message")),
+    (_("Decide"), ("ApprovalRequest", "Message", "StandingApproval")),
     (_("Watch"), ("Workflow", "Run", "Digest", "Delivery", "Item", "SendingPause")),
     (_("Set up"), ("Source", "Channel", "Audience", "SecretRef", "PolicyOverride")),
     (_("Oversee"), ("AuditEvent", "AuditExport", "AuditReport", "AuditHold", "AuditPurgeGrant", "AuditSeal")),

@@ -11,6 +11,7 @@ from django.db import connection
 
 from tests import people, world
 from tests.services.test_runs import MONDAY_NINE
+from tests.services.test_standing import active_workflow, asked, decided, digest_message
 from workflows import roles
 from workflows.channels import Receipt
 from workflows.domain.errors import WorkflowError
@@ -148,3 +149,13 @@ def test_two_workers_that_finish_the_last_two_deliveries_finish_the_message() ->
         at_once(*finish)
         message.refresh_from_db()
         assert message.state == MessageState.SENT
+
+
+def test_the_last_message_of_a_day_is_released_once_under_a_standing_approval() -> None:
+    alice, olivia = people.alice(), people.olivia()
+    flow = active_workflow(alice)
+    decided(asked(flow, alice, a_day=2), olivia)
+    drafts = [digest_message(flow) for _ in range(5)]
+    at_once(*[partial(messages.submit_digest, draft, requested_by=alice) for draft in drafts])
+    states = Message.objects.values_list("state", flat=True)
+    assert sorted(states) == [MessageState.PENDING] * 3 + [MessageState.RELEASED] * 2

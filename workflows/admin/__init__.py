@@ -13,6 +13,7 @@ from workflows.admin import (
     run,
     secret,
     source,
+    standing,
     user,
     workflow,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "run",
     "secret",
     "source",
+    "standing",
     "user",
     "workflow",
 ]

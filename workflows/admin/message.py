@@ -54,6 +54,7 @@ class MessageAdmin(HouseAdmin[Message]):
         "author",
         "digest",
         "gate",
+        "standing_approval",
         "people",
         "created_at",
         "released_at",
@@ -66,7 +67,8 @@ class MessageAdmin(HouseAdmin[Message]):
             return [(None, {"fields": written})]
         if obj.digest_id is not None:
             written = ["subject", "digest", "audience", "reason", "send_at"]
-        facts = ["author", "gate", "people", "created_at", "released_at", "finished_at"]
+        under = ["standing_approval"] if obj.standing_approval_id is not None else []
+        facts = ["author", "gate", *under, "people", "created_at", "released_at", "finished_at"]
         return [(None, {"fields": ["state_badge", *written]}), (_("Facts"), {"fields": facts})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Message | None = None) -> Any:

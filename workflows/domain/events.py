@@ -45,6 +45,11 @@ class Event(TextChoices):
     GLASS_BROKEN = "glass.broken", _("Glass broken: carried out without approval")
     GLASS_REVIEWED = "glass.reviewed", _("Break-glass reviewed")
 
+    STANDING_ASKED = "standing.asked", _("Standing approval asked for")
+    STANDING_GRANTED = "standing.granted", _("Standing approval granted")
+    STANDING_ENDED = "standing.ended", _("Standing approval ended")
+    STANDING_USED = "standing.used", _("Released under a standing approval")
+
     EVIDENCE_VIEWED = "evidence.viewed", _("Evidence viewed")
     EVIDENCE_EXPORT_STARTED = "evidence.export_started", _("Evidence export started")
     EVIDENCE_EXPORTED = "evidence.exported", _("Evidence exported")
@@ -78,6 +83,8 @@ DECISIONS = frozenset(
         Event.APPROVAL_EXECUTED,
         Event.GLASS_BROKEN,
         Event.GLASS_REVIEWED,
+        Event.STANDING_GRANTED,
+        Event.STANDING_ENDED,
         Event.DELIVERY_SETTLED,
         Event.DELIVERY_CANCELLED,
         Event.SENDING_PAUSED,

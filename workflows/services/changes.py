@@ -24,8 +24,8 @@ from workflows import actions
 from workflows.domain.changes import Change, ChangeSet
 from workflows.domain.errors import Invalid, ReasonRequired, StaleContent
 from workflows.domain.states import ApprovalState
-from workflows.models import ApprovalRequest, Snapshot, Workflow
-from workflows.services import approvals, capture, rows
+from workflows.models import ApprovalRequest, Snapshot
+from workflows.services import approvals, capture, configuration, rows
 from workflows.services.reasons import clean_reason
 
 # More at once than anybody could look through.
@@ -61,6 +61,8 @@ def watched(by: User) -> Iterator[Watched]:
         if found.kinds:
             found.needs = changes
             transaction.set_rollback(True)
+        else:
+            configuration.note_affected(changes.changes)
 
 
 @contextmanager
@@ -95,41 +97,17 @@ def _is_large_enough(kind: actions.ChangeAction, changes: ChangeSet, rule: Rule)
 
 
 def _in_context(found: Sequence[Change], *, by: User, bulk: bool) -> ChangeSet:
-    serving = _Serving()
     return ChangeSet(
-        changes=[replace(change, in_service=serving.depends_on(change)) for change in found], by=by.pk, bulk=bulk
+        changes=[replace(change, in_service=_is_in_service(change)) for change in found], by=by.pk, bulk=bulk
     )
 
 
-class _Serving:
-    """What active workflows depend on."""
-
-    _PATHS: Mapping[str, str] = {
-        "workflows.workflow": "pk",
-        "workflows.cadence": "cadences",
-        "workflows.source": "sources",
-        "workflows.audience": "audience",
-        "workflows.audiencemember": "audience__members",
-        "workflows.channel": "audience__members__channel",
-        "workflows.channelsecret": "audience__members__channel__secrets",
-    }
-    _OWNERS: Mapping[str, tuple[str, str]] = {
-        "workflows.cadence": ("workflow", "pk"),
-        "workflows.audiencemember": ("audience", "audience"),
-        "workflows.channelsecret": ("channel", "audience__members__channel"),
-    }
-
-    def depends_on(self, change: Change) -> bool:
-        """Looked up after the change is made, so by what it belonged to as well as by itself."""
-        path = self._PATHS.get(change.model)
-        if path is None:
-            return False
-        asked = models.Q(**{path: change.key})
-        if change.model in self._OWNERS:
-            name, to = self._OWNERS[change.model]
-            asked |= models.Q(**{f"{to}__in": [key for key in (change.was(name), change.becomes(name)) if key]})
-        was_active = change.model == "workflows.workflow" and change.was("state") == "active"
-        return was_active or Workflow.objects.filter(asked, state="active").exists()
+def _is_in_service(change: Change) -> bool:
+    """Whether an active workflow depends on it. A secret has a risky action of its own."""
+    if change.model == "workflows.secretref":
+        return False
+    was_active = change.model == "workflows.workflow" and change.was("state") == "active"
+    return was_active or configuration.affected_by(change).filter(state="active").exists()
 
 
 # Asking
@@ -236,7 +214,9 @@ def _execute(approval: ApprovalRequest, changes: ChangeSet) -> ApprovalState:
         with transaction.atomic():
             with capture.captured() as seen:
                 keys = write(changes)
-            _require_same(changes, seen.changes())
+            written = seen.changes()
+            _require_same(changes, written)
+            configuration.note_affected(written)
             connection.check_constraints()
     except models.ProtectedError as error:
         kept = ", ".join(str(row) for row in list(error.protected_objects)[:5])

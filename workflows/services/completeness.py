@@ -21,7 +21,7 @@ from workflows.domain.states import (
     MessageState,
     Verdict,
 )
-from workflows.models import ApprovalDecision, ApprovalRequest, Delivery, DeliveryAttempt, Message
+from workflows.models import ApprovalDecision, ApprovalRequest, Delivery, DeliveryAttempt, Message, StandingApproval
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -33,7 +33,7 @@ _LEFT = Q(state__in=[MessageState.RELEASED, MessageState.SENT, MessageState.PART
     state=MessageState.CANCELLED, released_at__isnull=False
 )
 _MESSAGE, _DELIVERY = Message._meta.label_lower, Delivery._meta.label_lower
-_REQUEST = ApprovalRequest._meta.label_lower
+_REQUEST, _STANDING = ApprovalRequest._meta.label_lower, StandingApproval._meta.label_lower
 
 
 @check("execution", gettext_lazy("Nothing left without approval"))
@@ -41,16 +41,16 @@ def executions(window: Window) -> Iterator[Finding]:
     """Looks at messages that were on their way within the window, and at messages with calls that were never released.
 
     One that needed approval needs a request executed for its very content, with its quorum of approvals, none of them
-    by who asked or wrote.
+    by who asked or wrote; or a standing approval that was approved in this way, and was in force when it was released.
     """
     called = Delivery.objects.filter(message=OuterRef("pk")).exclude(state=DeliveryState.QUEUED)
     early = Message.objects.exclude(_LEFT).filter(Exists(called))
     for message in early.order_by("pk").iterator(chunk_size=_AT_ONCE):
         yield Finding(where=f"message {message.pk}", what=_("has deliveries, but was never released"))
     for some in _pieces(_on_their_way(window).filter(needs_approval=True)):
-        approved = _approved(some)
+        approved, covered = _approved(some), _covered(some)
         for message in some:
-            if (str(message.pk), message.content_digest) not in approved:
+            if (str(message.pk), message.content_digest) not in approved and message.pk not in covered:
                 yield Finding(where=f"message {message.pk}", what=_("was released without the approval that it needed"))
 
 
@@ -147,17 +147,43 @@ def _on_their_way(window: Window) -> QuerySet[Message]:
 
 def _approved(some: list[Message]) -> set[tuple[str, str]]:
     """(message, content) of those whose request was executed with its quorum."""
+    enough = _with_quorum(_MESSAGE, [message.pk for message in some])
+    return set(enough.values_list("subject_id", "content_digest"))
+
+
+def _covered(some: list[Message]) -> set[int]:
+    """Those released under a standing approval of their workflow: in its time, and not too many a day."""
+    keys = {message.standing_approval_id for message in some}
+    found = StandingApproval.objects.select_related("workflow").in_bulk(keys)
+    granted = set(_with_quorum(_STANDING, found).values_list("subject_id", flat=True))
+    return {
+        message.pk
+        for message in some
+        if str(message.standing_approval_id) in granted and _within(found[message.standing_approval_id], message)
+    }
+
+
+def _within(standing: StandingApproval, message: Message) -> bool:
+    """Whether the message was within the bounds at its release, later ones left out."""
+    at = message.released_at
+    if standing.granted_at is None or at is None or message.workflow_id != standing.workflow_id:
+        return False
+    ended = min(standing.valid_until, standing.ended_at or standing.valid_until)
+    before = standing.messages.filter(released_at__gte=standing.workflow.midnight_before(at), released_at__lt=at)
+    return standing.granted_at <= at < ended and before.count() < standing.messages_per_day
+
+
+def _with_quorum(kind: str, keys: Iterable[int]) -> QuerySet[ApprovalRequest]:
+    """Requests about these rows that were begun with their quorum, or by somebody who broke the glass."""
     counting = Q(decisions__verdict=Verdict.APPROVE, decisions__content_digest=F("content_digest"))
     others = ~Q(decisions__decided_by=F("requested_by")) & ~Q(decisions__decided_by=F("authored_by"))
     requests = ApprovalRequest.objects.filter(
-        subject_type=_MESSAGE,
-        subject_id__in=[str(message.pk) for message in some],
-        state__in=sorted(APPROVAL_CARRIED_OUT),
+        subject_type=kind, subject_id__in=[str(key) for key in keys], state__in=sorted(APPROVAL_CARRIED_OUT)
     )
-    enough = requests.annotate(
-        approvals=Count("decisions__decided_by", filter=counting & others, distinct=True)
-    ).filter(Q(approvals__gte=F("quorum")) | Q(break_glass_by__isnull=False))
-    return set(enough.values_list("subject_id", "content_digest"))
+    approvals = Count("decisions__decided_by", filter=counting & others, distinct=True)
+    return requests.annotate(approvals=approvals).filter(
+        Q(approvals__gte=F("quorum")) | Q(break_glass_by__isnull=False)
+    )
 
 
 def _decided(before: datetime) -> Iterator[ApprovalRequest]:

@@ -38,7 +38,7 @@ from workflows.domain.states import (
 )
 from workflows.models import ApprovalRequest, Channel, Delivery, DeliveryAttempt, Message, SendingPause
 from workflows.registry import UnknownKind
-from workflows.services import approvals, messages, outbound, pauses, secrets
+from workflows.services import approvals, messages, outbound, pauses, secrets, standing
 from workflows.services.pacing import channel_lanes, take_slot
 from workflows.services.reasons import clean_reason
 
@@ -68,6 +68,7 @@ def dispatch(message_id: int) -> int:
         while time.monotonic() < deadline and (claim := _claim(message_id)) is not None:
             _send(claim, http)
             calls += 1
+    _cancel_uncovered(message_id)
     _plan_next(message_id)
     return calls
 
@@ -127,6 +128,8 @@ def _gate_is_open(message: Message) -> bool:
     """The last look before anything leaves: released, and approved as it is if approval is needed."""
     if message.state != MessageState.RELEASED:
         return False
+    if message.needs_approval and message.standing_approval_id is not None:
+        return standing.covers(message, timezone.now())
     return (
         not message.needs_approval
         or ApprovalRequest.objects.filter(
@@ -263,14 +266,31 @@ def cancel_rest(*, message_id: int, by: User, reason: str) -> int:
         message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
         if not SendingPause.objects.in_force().of(message).exists():
             raise WrongState(_("Only what is left of a halted message can be cancelled."))
-        rest = Delivery.objects.filter(
-            message=message, state__in=allowed_from(DELIVERY_TRANSITIONS, DeliveryState.CANCELLED)
-        )
-        cancelled = rest.update(state=DeliveryState.CANCELLED, code="cancelled", detail=f"{by}: {reason}"[:500])
+        cancelled = _cancel(message, why=reason, detail=f"{by}: {reason}")
         if not cancelled:
             raise WrongState(_("Nothing is left to cancel."))
-        record(Event.DELIVERY_CANCELLED, target=message, why=reason, facts={"cancelled": cancelled})
-        close_if_done(message_id)
+    return cancelled
+
+
+@transaction.atomic
+def _cancel_uncovered(message_id: int) -> None:
+    """The standing approval that released it has ended: what has not left, does not leave any more."""
+    message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
+    if message.state != MessageState.RELEASED or message.standing_approval_id is None or _gate_is_open(message):
+        return
+    why = _("standing approval %(number)s does not cover it any more") % {"number": message.standing_approval_id}
+    _cancel(message, why=why, detail=why)
+
+
+def _cancel(message: Message, *, why: str, detail: str) -> int:
+    """What has not left is never sent. Returns how many deliveries that were. The message is locked."""
+    rest = Delivery.objects.filter(
+        message=message, state__in=allowed_from(DELIVERY_TRANSITIONS, DeliveryState.CANCELLED)
+    )
+    cancelled = rest.update(state=DeliveryState.CANCELLED, code="cancelled", detail=detail[:500])
+    if cancelled:
+        record(Event.DELIVERY_CANCELLED, target=message, why=why, facts={"cancelled": cancelled})
+        close_if_done(message.pk)
     return cancelled
 
 

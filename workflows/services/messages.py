@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -32,9 +32,18 @@ from workflows.domain.states import (
     OfferState,
     allowed_from,
 )
-from workflows.models import ApprovalRequest, Channel, Delivery, Digest, DigestEntry, Message, MessagePart
+from workflows.models import (
+    ApprovalRequest,
+    Channel,
+    Delivery,
+    Digest,
+    DigestEntry,
+    Message,
+    MessagePart,
+    StandingApproval,
+)
 from workflows.registry import UnknownKind
-from workflows.services import approvals, secrets
+from workflows.services import approvals, secrets, standing
 from workflows.services.queue import enqueue
 from workflows.services.reasons import clean_reason
 
@@ -112,33 +121,43 @@ def submit(*, message_id: int, by: User) -> Message:
         raise NotPermitted(_("Your role does not include sending messages."))
     written = story.latest(Event.MESSAGE_WRITTEN, Message(pk=message_id))
     with transaction.atomic(), context.acting(by, parent_event_id=written):
-        return _put_before_gate(message_id, by)
+        return _put_before_gate(message_id, by, _gate)
 
 
 def submit_digest(message: Message, *, requested_by: User) -> Message:
-    """The same for a run's message: the system submits it for the workflow's owner, or for who started the run."""
+    """The same for a run's message: the system submits it for the workflow's owner, or for who started the run.
+
+    A standing approval of the workflow may cover it.
+    """
     with transaction.atomic():
-        return _put_before_gate(message.pk, requested_by)
+        return _put_before_gate(message.pk, requested_by, _gate_of_digest)
 
 
-def _put_before_gate(message_id: int, requested_by: User) -> Message:
+def _put_before_gate(
+    message_id: int, requested_by: User, gate_of: Callable[[Message, Sequence[Recipient]], "_Gate"]
+) -> Message:
     message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
     if message.state != MessageState.DRAFT:
         raise WrongState(_("This message was already submitted."))
     plain = describe(message)
     total = people(plain.recipients)
-    gate = _gate(plain.recipients)
+    gate = gate_of(message, plain.recipients)
     cause = context.current().as_task_argument()
+    content_digest = actions.registry.get(ACTION).content_digest(plain)
     Message.objects.filter(pk=message.pk).update(
         gate=gate.text,
-        needs_approval=not gate.open,
+        needs_approval=gate.needs_approval,
+        standing_approval=gate.standing,
         people=total,
-        content_digest=actions.registry.get(ACTION).content_digest(plain),
+        content_digest=content_digest,
         request_id=cause["request_id"],
         on_behalf_of=cause["on_behalf_of"],
     )
     record(Event.MESSAGE_SUBMITTED, target=message, why=message.reason, facts={"gate": gate.text, "people": total})
-    if gate.open:
+    if gate.standing is not None:
+        facts = {"standing_approval": gate.standing.pk, "content_digest": content_digest}
+        record(Event.STANDING_USED, target=message, why=gate.text, facts=facts)
+    if gate.standing is not None or not gate.needs_approval:
         release(message, plain)
     else:
         _move(message, MessageState.PENDING)
@@ -165,21 +184,33 @@ def _request_of(message: Message | None) -> ApprovalRequest | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gate:
-    """Whether a message may leave by itself, in words that the message keeps."""
+    """Whether a message needs approval, in words that the message keeps. ``standing``: what approves it already."""
 
-    open: bool
+    needs_approval: bool
     text: str
+    standing: StandingApproval | None = None
 
 
-def _gate(recipients: Sequence[Recipient]) -> _Gate:
+def _gate(message: Message, recipients: Sequence[Recipient]) -> _Gate:
     rules = policy.current().actions
     reasons = mass_send_reasons(recipients, min_recipients=rules.mass_send_min_recipients)
     if not reasons:
-        return _Gate(open=True, text=_("Open: not a mass send."))
+        return _Gate(needs_approval=False, text=_("Open: not a mass send."))
     text = "; ".join(reasons)
     if not rules.needs_approval(ACTION):
-        return _Gate(open=True, text=_("Open: the policy asks for no approval (%(why)s).") % {"why": text})
-    return _Gate(open=False, text=_("Mass send: %(why)s.") % {"why": text})
+        asks_none = _("Open: the policy asks for no approval (%(why)s).") % {"why": text}
+        return _Gate(needs_approval=False, text=asks_none)
+    return _Gate(needs_approval=True, text=_("Mass send: %(why)s.") % {"why": text})
+
+
+def _gate_of_digest(message: Message, recipients: Sequence[Recipient]) -> _Gate:
+    """A standing approval is asked only where one is needed, and covers only what the workflow's audience gets."""
+    gate, workflow = _gate(message, recipients), message.workflow
+    if not gate.needs_approval or workflow is None or workflow.audience_id != message.audience_id:
+        return gate
+    cover = standing.covering(workflow, timezone.now())
+    text = cover.text if cover.standing else f"{gate.text} {cover.text}".rstrip()
+    return _Gate(needs_approval=True, text=text, standing=cover.standing)
 
 
 def describe(message: Message) -> MassSend:

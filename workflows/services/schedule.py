@@ -16,7 +16,7 @@ from workflows.domain.errors import Invalid, NotPermitted
 from workflows.domain.events import Event
 from workflows.domain.states import WorkflowState
 from workflows.models import Cadence, Workflow
-from workflows.services import changes
+from workflows.services import changes, configuration
 from workflows.services.reasons import clean_reason
 
 
@@ -41,6 +41,7 @@ def _move(workflow: Workflow, state: WorkflowState, why: str) -> None:
     workflow.state = state
     workflow.save(update_fields=["state"])
     plan(workflow)
+    configuration.note(workflow)
     record(_EVENT_OF[state], target=workflow, why=why)
 
 

@@ -21,7 +21,7 @@ from workflows.domain.errors import Invalid, StaleContent
 from workflows.domain.events import Event
 from workflows.domain.states import ApprovalState
 from workflows.models import ApprovalRequest, Channel, ChannelSecret, SecretRef
-from workflows.services import approvals
+from workflows.services import approvals, configuration
 from workflows.services.reasons import clean_reason
 
 ACTION = "secret_reveal_or_replace"
@@ -65,6 +65,7 @@ def store(*, secret: SecretRef, value: str, by: User, reason: str = "") -> Appro
     with transaction.atomic(), context.acting(by):
         SecretRef.objects.filter(pk=secret.pk).update(rotated_at=timezone.now())
         record(Event.SECRET_STORED, target=secret)
+        configuration.note_secret(secret)
         try:
             # Last: if the store refuses, nothing above has happened.
             stores.get(secret.store).write(secret.name, value)
