@@ -45,6 +45,7 @@ def another_source(flow: Workflow) -> None:
 
 def another_member(flow: Workflow) -> None:
     channel = Channel.objects.create(name="Second")
+    assert flow.audience is not None
     AudienceMember.objects.create(audience=flow.audience, channel=channel, label="More", size=3)
 
 

@@ -281,9 +281,7 @@ class TestCovering:
         Message.objects.filter(pk=draft.pk).update(audience=other)
         assert messages.submit_digest(draft, requested_by=flow.owner).state == MessageState.PENDING
 
-    def test_covers_nothing_that_a_person_submits(
-        self, flow: Workflow, granted: StandingApproval, alice: User
-    ) -> None:
+    def test_covers_nothing_that_a_person_submits(self, flow: Workflow, granted: StandingApproval, alice: User) -> None:
         draft = digest_message(flow)
         assert messages.submit(message_id=draft.pk, by=alice).state == MessageState.PENDING
 
