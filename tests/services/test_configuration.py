@@ -45,7 +45,8 @@ def another_source(flow: Workflow) -> None:
 
 def another_member(flow: Workflow) -> None:
     channel = Channel.objects.create(name="Second")
-    AudienceMember.objects.create(audience=flow.audience, channel=channel, label="More", size=3)  # type: ignore[misc]
+    assert flow.audience is not None
+    AudienceMember.objects.create(audience=flow.audience, channel=channel, label="More", size=3)
 
 
 def another_audience(flow: Workflow) -> None:
