@@ -29,16 +29,17 @@ from workflows.models import (
     SecretRef,
     SendingPause,
     Source,
+    StandingApproval,
     Workflow,
 )
-from workflows.services import messages, pauses
+from workflows.services import messages, pauses, standing
 
 pytestmark = pytest.mark.django_db
 
 OVERRIDABLE = [key for key in policy.KEYS if key.endswith((".quorum", ".delay_minutes", ".expires_after_hours"))]
 LISTS = [
     *("approvalrequest", "audience", "channel", "delivery", "digest", "item", "message", "policyoverride", "run"),
-    *("secretref", "sendingpause", "source", "workflow"),
+    *("secretref", "sendingpause", "source", "standingapproval", "workflow"),
 ]
 
 
@@ -68,6 +69,8 @@ def one_more_of_everything(owner: User) -> None:
         workflow=flow, run_key=name, digest_kind="update", due_at=timezone.now(), state="succeeded", request_id=uuid4()
     )
     Digest.objects.create(run=run, workflow=flow, kind="update", content={"entries": []}, created_at=timezone.now())
+    until = timezone.now() + timedelta(days=1)
+    standing.ask(workflow=flow, by=person, until=until, messages_per_day=1, reason="Every two hours")
     pauses.pause(by=person, reason="Wrong figures", target=robot)
     with context.acting(person):
         PolicyOverride.objects.create(key=OVERRIDABLE[PolicyOverride.objects.count()], value=1)
@@ -130,6 +133,7 @@ def test_every_table_of_the_loop_was_in_the_lists_above(sam: User) -> None:
         SecretRef,
         SendingPause,
         Source,
+        StandingApproval,
         Workflow,
     ):
         assert model._default_manager.exists()

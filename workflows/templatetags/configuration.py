@@ -9,6 +9,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.utils.dateparse import parse_datetime
 from django.utils.text import capfirst
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -70,6 +71,9 @@ def _verbose_name(part: str, name: str) -> str:
 @register.simple_tag
 def field_value(value: Any, part: str, name: str) -> str:
     """A value as its form shows it: choices in words, yes and no, a dash for nothing."""
+    if isinstance(value, str) and name.endswith(".rotated_at"):
+        stored_at = instant(value)
+        return f"{localtime(stored_at):%Y-%m-%d %H:%M:%S}" if stored_at else value
     if isinstance(value, str):
         field = next((field for field in _MODELS[part]._meta.concrete_fields if field.name == name), None)
         choices = dict(field.flatchoices) if field is not None else {}
