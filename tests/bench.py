@@ -1,11 +1,13 @@
 """``make bench``: speeds as ratios in one run, because absolute figures belong to one machine.
 
 Prints items curated a second, deliveries a second against the sandbox beside a bare ``requests`` loop that does the
-same POSTs with no database, and the time from approval to the first message in the group. The whole product runs as
-real processes on loopback; each figure is the median of several rounds.
+same POSTs with no database, the time from approval to the first message in the group, and the queue of requests with
+ten thousand that wait and a million that are past. The whole product runs as real processes on loopback; each figure
+is the median of several rounds where nothing else is said.
 """
 
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,10 +20,11 @@ import requests
 
 from compliance_bot.sandbox import Sandbox, start
 from tests import machine
-from tests.product import Product, installed, postgresql_database, wait_for
+from tests.product import ROOT, Product, installed, postgresql_database, wait_for
 
 ROUNDS = 3
 MESSAGES = 300
+CLAIMS = 40
 
 SEED = """
 import json
@@ -67,6 +70,7 @@ print(json.dumps(sent / (time.perf_counter() - started)))
 APPROVE = """
 import json, time
 from django.contrib.auth.models import User
+from workflows.domain.states import Verdict
 from workflows.models import *
 from workflows.services import approvals, messages
 author, officer = User.objects.get(username="author"), User.objects.get(username="officer")
@@ -75,8 +79,35 @@ message = Message(subject="Bench", body=f"At {time.time()}", audience=audience, 
 messages.write(message=message, by=author)
 messages.submit(message_id=message.pk, by=author)
 request = ApprovalRequest.objects.get(state="pending")
-approvals.decide(approval_id=request.pk, verdict="approve", by=officer, reason="")
+approvals.decide(approval_id=request.pk, verdict=Verdict.APPROVE, by=officer, reason="")
 print(json.dumps(time.time()))
+"""
+
+# From the call that decides to the event that a worker writes when it claims the delivery; by request, in seconds.
+CLAIMED = f"""
+import json, time
+from audit.models import AuditEvent
+from django.contrib.auth.models import User
+from django.utils import timezone
+from workflows.domain.states import Verdict
+from workflows.models import *
+from workflows.services import approvals, messages
+author, officer = User.objects.get(username="author"), User.objects.get(username="officer")
+taken = []
+for number in range({CLAIMS}):
+    message = Message(
+        subject="Bench", body=f"Claim {{number}}", audience=Audience.objects.get(name="Large"), reason="Bench"
+    )
+    messages.write(message=message, by=author)
+    messages.submit(message_id=message.pk, by=author)
+    request = ApprovalRequest.objects.get(state="pending")
+    began = timezone.now()
+    approvals.decide(approval_id=request.pk, verdict=Verdict.APPROVE, by=officer, reason="")
+    attempted = AuditEvent.objects.filter(what="delivery.attempted", target_id=str(message.deliveries.get().pk))
+    while not attempted.exists():
+        time.sleep(0.02)
+    taken.append((attempted.get().at - began).total_seconds())
+print(json.dumps(sorted(taken)))
 """
 
 DUE = """
@@ -109,9 +140,12 @@ def main() -> int:
     for database, url in (("SQLite", ""), ("PostgreSQL", machine.postgresql())):
         if database == "SQLite":
             _bench(database, "")
+            _bench_queue(database, "")
         elif url:
             with postgresql_database(url) as own:
                 _bench(database, own)
+            with postgresql_database(url) as own:
+                _bench_queue(database, own)
         else:
             _say("PostgreSQL: not found on this machine")
     return 0
@@ -160,9 +194,20 @@ def _bench(database: str, url: str) -> None:
                 _say(f"{database}: ratio {ours / bare:.2f}")
                 waited = _approval_to_message(product, wecom)
                 _say(f"{database}: seconds from approval to the first message: {waited:.2f}")
+                claimed = product.ask(CLAIMED)
+                p95 = claimed[int(len(claimed) * 0.95)]
+                _say(f"{database}: seconds from approval to a claimed delivery, p95 of {len(claimed)}: {p95:.2f}")
                 _say(f"{database}: seconds from a due instant to its run, the slowest: {_slowest_start(product):.2f}")
         finally:
             wecom.stop()
+
+
+def _bench_queue(database: str, url: str) -> None:
+    with tempfile.TemporaryDirectory() as folder, installed(Path(folder), database_url=url) as product:
+        _say(f"{database}: the queue and the home page")
+        command = [sys.executable, "-m", "tests.bench_queue_inside"]
+        environment = {**product.environment, "DJANGO_SETTINGS_MODULE": "compliance_bot.settings"}
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
 
 
 def _bare(wecom: Sandbox) -> float:

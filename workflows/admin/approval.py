@@ -20,7 +20,7 @@ from workflows.admin import changes as change_pages
 from workflows.admin.base import badge, change_url, person
 from workflows.admin.evidence import EvidenceAdmin
 from workflows.domain.errors import StaleContent, WorkflowError
-from workflows.domain.states import ApprovalState, Verdict
+from workflows.domain.states import APPROVAL_CAME_TO_NOTHING, ApprovalState, Verdict
 from workflows.models import ApprovalRequest, Message
 from workflows.services import approvals, changes, snapshots
 
@@ -76,6 +76,19 @@ class QueueFilter(admin.SimpleListFilter):
         return [pending, *(choice for choice in rest if choice["display"] != ApprovalState.PENDING.label)]
 
 
+class ActionFilter(admin.SimpleListFilter):
+    """The actions that there are. Django's own filter looks through all requests for those that occur."""
+
+    title = gettext_lazy("action")
+    parameter_name = "action"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(kind.kind, kind.label) for kind in actions.registry]
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[ApprovalRequest]) -> Any:
+        return queryset.filter(action=self.value()) if self.value() else queryset
+
+
 @admin.register(ApprovalRequest)
 class ApprovalRequestAdmin(EvidenceAdmin):
     change_form_template = "admin/workflows/approvalrequest/decide.html"
@@ -88,7 +101,7 @@ class ApprovalRequestAdmin(EvidenceAdmin):
         "requested_at",
         "expires_at",
     )
-    list_filter = (QueueFilter, "action")
+    list_filter = (QueueFilter, ActionFilter)
     list_select_related = ("requested_by",)
     search_fields = ("subject_label", "reason")
     actions = ("decide_together",)
@@ -250,11 +263,11 @@ def _verdict(request: HttpRequest) -> Verdict | None:
 def _offers(approval: ApprovalRequest, user: User, *, pending: bool) -> list[dict[str, Any]]:
     """What this person can do with the request beside deciding: {verb, label, help, danger}."""
     state, asked = approval.state, user.pk == approval.requested_by_id
-    came_to_nothing = state in {"denied", "expired", "withdrawn", "superseded", "void", "failed"}
-    is_other = user.pk not in {approval.break_glass_by_id, approval.requested_by_id, approval.authored_by_id}
+    came_to_nothing = state in APPROVAL_CAME_TO_NOTHING
+    own = {approval.break_glass_by_id, approval.requested_by_id, approval.authored_by_id, *approval.barred}
     unreviewed = approval.break_glass_by_id is not None and approval.reviewed_at is None
     offered = {
-        "review": unreviewed and is_other and user.has_perm("workflows.decide_approvalrequest"),
+        "review": unreviewed and user.pk not in own and user.has_perm("workflows.decide_approvalrequest"),
         "withdraw": (pending or state == ApprovalState.APPROVED) and approvals.may_withdraw(approval, user),
         "again": came_to_nothing and asked and bool(approval.payload),
         "roll-back": state == ApprovalState.EXECUTED and hasattr(approval, "snapshot"),

@@ -131,6 +131,13 @@ APPROVAL_CARRIED_OUT = frozenset(
     {ApprovalState.EXECUTING, ApprovalState.EXECUTED, ApprovalState.PARTLY_EXECUTED, ApprovalState.FAILED}
 )
 """It had what it needed, and was begun."""
+APPROVAL_CAME_TO_NOTHING = frozenset(
+    {
+        *(ApprovalState.DENIED, ApprovalState.EXPIRED, ApprovalState.WITHDRAWN, ApprovalState.SUPERSEDED),
+        *(ApprovalState.VOID, ApprovalState.FAILED),
+    }
+)
+"""Closed, and nothing was done: it can be asked for anew."""
 
 
 class Verdict(TextChoices):

@@ -31,8 +31,13 @@ class ApprovalRequest(models.Model):
     preview = models.JSONField(_("preview"))
     payload = models.JSONField(default=dict, help_text="What execution needs and nobody is shown, such as hashes.")
     size = models.PositiveBigIntegerField(_("reach"), null=True, blank=True)
+    # Its index is approval_asked.
     requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", verbose_name=_("requested by")
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        db_index=False,
+        related_name="+",
+        verbose_name=_("requested by"),
     )
     authored_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", verbose_name=_("written by")
@@ -89,6 +94,8 @@ class ApprovalRequest(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["state", "expires_at"], name="approval_queue"),
+            models.Index(fields=["state", "-id"], name="approval_latest"),
+            models.Index(fields=["requested_by", "-id"], name="approval_asked"),
             models.Index(fields=["subject_type", "subject_id"], name="approval_subject"),
             models.Index(fields=["execute_at"], name="approval_due", condition=models.Q(state=ApprovalState.APPROVED)),
             models.Index(fields=["remind_at"], name="approval_remind", condition=models.Q(state=ApprovalState.PENDING)),

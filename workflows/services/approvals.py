@@ -30,6 +30,7 @@ from workflows.domain.errors import (
 )
 from workflows.domain.events import Event
 from workflows.domain.states import (
+    APPROVAL_CAME_TO_NOTHING,
     APPROVAL_OPEN,
     APPROVAL_TRANSITIONS,
     ApprovalState,
@@ -44,10 +45,6 @@ logger = logging.getLogger(__name__)
 
 # Whoever acts alone says more than "urgent".
 GLASS_REASON_LENGTH: Final = 20
-_LINKED = (
-    *(ApprovalState.DENIED, ApprovalState.EXPIRED, ApprovalState.WITHDRAWN, ApprovalState.SUPERSEDED),
-    *(ApprovalState.VOID, ApprovalState.FAILED),
-)
 
 
 def _nothing(approval: ApprovalRequest) -> None:
@@ -141,7 +138,8 @@ def request(
     kind = actions.registry.get(action)
     plain = _procedures[action].describe(approval)
     approval.content_digest, approval.preview = kind.content_digest(plain), kind.preview(plain)
-    approval.previous = previous or _replaced(approval)
+    replaced = _replaced(approval)
+    approval.previous = previous or replaced
     approval.save(force_insert=True)
     record(
         Event.APPROVAL_REQUESTED,
@@ -161,9 +159,7 @@ def _quorum(rule: Rule, size: int | None) -> int:
 
 def _replaced(approval: ApprovalRequest) -> ApprovalRequest | None:
     """The request before this one about the same subject, if it came to nothing; superseded if it still waits."""
-    same = ApprovalRequest.objects.filter(
-        action=approval.action, subject_type=approval.subject_type, subject_id=approval.subject_id
-    )
+    same = ApprovalRequest.objects.filter(subject_type=approval.subject_type, subject_id=approval.subject_id)
     last = same.select_for_update(of=("self",)).order_by("-pk").first()
     if last is not None and last.state == ApprovalState.APPROVED:
         raise WrongState(
@@ -172,7 +168,7 @@ def _replaced(approval: ApprovalRequest) -> ApprovalRequest | None:
     if last is not None and last.state == ApprovalState.PENDING:
         _close(last, ApprovalState.SUPERSEDED, Event.APPROVAL_SUPERSEDED, approval.reason)
         _procedures[last.action].reopen(last)
-    return last if last is not None and last.state in _LINKED else None
+    return last if last is not None and last.state in APPROVAL_CAME_TO_NOTHING else None
 
 
 def view(*, approval: ApprovalRequest, by: User) -> None:
@@ -441,6 +437,8 @@ def review(*, approval_id: int, by: User, reason: str) -> None:
             raise WrongState(_("There is nothing to review."))
         if by.pk in {approval.break_glass_by_id, approval.requested_by_id, approval.authored_by_id}:
             raise FourEyesViolation(_("You asked for this or did it yourself; another person has to review it."))
+        if by.pk in approval.barred:
+            raise FourEyesViolation(_("This is about your own account; somebody else has to review it."))
         if not reason:
             raise ReasonRequired(_("Say what you found."))
         now = timezone.now()

@@ -23,7 +23,7 @@ from compliance_bot.guardrails.policy import Rule
 from workflows import actions
 from workflows.domain.changes import Change, ChangeSet
 from workflows.domain.errors import Invalid, ReasonRequired, StaleContent
-from workflows.domain.states import ApprovalState
+from workflows.domain.states import APPROVAL_CAME_TO_NOTHING, ApprovalState
 from workflows.models import ApprovalRequest, Snapshot
 from workflows.services import approvals, capture, configuration, rows
 from workflows.services.reasons import clean_reason
@@ -148,7 +148,7 @@ def ask(
 def again(*, approval_id: int, by: User, reason: str) -> ApprovalRequest:
     """Ask anew for what was denied, expired or withdrawn; the new request follows the old one."""
     old = ApprovalRequest.objects.get(pk=approval_id)
-    if old.state in {ApprovalState.PENDING, ApprovalState.APPROVED, ApprovalState.EXECUTED} or not old.payload:
+    if old.state not in APPROVAL_CAME_TO_NOTHING or not old.payload:
         raise Invalid(_("Only what came to nothing can be asked for anew."))
     if by.pk != old.requested_by_id:
         raise Invalid(_("Only who asked can ask anew."))
