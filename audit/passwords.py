@@ -31,7 +31,7 @@ def tell(instance: User, **kwargs: Any) -> None:
             record(AccessEvent.PASSWORD_CHANGED, target=instance)
 
 
-def _is_rehash(stored: str, user: User, update_fields: Collection[str] | None) -> bool:
+def _is_rehash(stored: str, user: Any, update_fields: Collection[str] | None) -> bool:
     """Whether it is the same password under a newer hash.
 
     ``check_password`` saves that at a sign-in, the one column alone and without the raw password, and only where the

@@ -8,7 +8,6 @@ from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.db import transaction
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 
@@ -44,14 +43,14 @@ class ComplianceAdminSite(AdminSite):
         """Django sends whoever is no staff to the sign-in; for somebody who is signed in that is a denied page."""
         guarded = super().admin_view(view, cacheable)
 
-        def watched(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        def watched(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             if request.user.is_authenticated and not self.has_permission(request):
                 access.denied(request)
             return guarded(request, *args, **kwargs)
 
         return update_wrapper(watched, guarded)
 
-    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """The new password and its event are kept together, or neither is."""
         with transaction.atomic():
             return super().password_change(request, extra_context)
