@@ -117,7 +117,7 @@ def newest(name: TrailEvent) -> AuditEvent | None:
 def badge(now: datetime) -> tuple[str, str]:
     """(colour, one sentence) about the whole trail: ``success``, ``failed``, or ``pending`` when nobody looked lately.
 
-    Cheap: the newest verification, the newest check and the sealer's state; five queries.
+    Cheap: the newest verification, the newest check and the sealer's state; six queries.
     """
     verified, checked = newest(TrailEvent.VERIFIED), newest(TrailEvent.CHECKED)
     if verified is not None and verified.outcome == Outcome.FAILURE:

@@ -1,5 +1,6 @@
 """The search as a form: what officers fill in, and what an address that they share says."""
 
+import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -15,6 +16,9 @@ from django.utils.translation import gettext_lazy as _
 from audit import vocabulary
 from audit.models import AuditEvent
 from audit.search import Search
+
+# NUL and lone surrogates: the recorder puts other characters in their places.
+_NOT_STORED = re.compile("[\x00\ud800-\udfff]")
 
 
 class MomentField(forms.Field):
@@ -54,6 +58,13 @@ class MomentField(forms.Field):
         return instant if timezone.is_aware(instant) else timezone.make_aware(instant)
 
 
+class _TextField(forms.CharField):
+    """Any text is a search: a character that no event can hold parts words, and is no error."""
+
+    def to_python(self, value: Any) -> Any:
+        return super().to_python(_NOT_STORED.sub(" ", value) if isinstance(value, str) else value)
+
+
 class _LongSelect(forms.Select):
     """Django's own renders a template for each option; a hundred of them cost more than the search."""
 
@@ -76,7 +87,7 @@ def _options(group: tuple[str, Any]) -> SafeString:
 class SearchForm(forms.Form):
     """All fields may be empty, and any of them may be combined. An unknown field in the address is an error."""
 
-    q = forms.CharField(
+    q = _TextField(
         label=_("Search"),
         required=False,
         max_length=500,
@@ -84,7 +95,7 @@ class SearchForm(forms.Form):
     )
     since = MomentField(label=_("from"))
     until = MomentField(label=_("to"), days_added=1)
-    who = forms.CharField(label=_("who"), required=False, max_length=150)
+    who = _TextField(label=_("who"), required=False, max_length=150)
     what = forms.CharField(label=_("what"), required=False, max_length=60)
     outcome = forms.ChoiceField(
         label=_("outcome"), required=False, choices=[("", _("any")), *AuditEvent.Outcome.choices]
@@ -97,14 +108,14 @@ class SearchForm(forms.Form):
             ("anonymous", _("somebody not signed in")),
         ],
     )
-    object = forms.CharField(
+    object = _TextField(
         label=_("object"), required=False, max_length=110, help_text=_("Its kind, or kind:id, as in a link.")
     )
     request = forms.UUIDField(
         label=_("request"), required=False, error_messages={"invalid": _("This is not a request id.")}
     )
     story = forms.UUIDField(required=False, widget=forms.HiddenInput)
-    why = forms.CharField(label=_("why"), required=False, max_length=200)
+    why = _TextField(label=_("why"), required=False, max_length=200)
 
     def __init__(self, data: QueryDict | dict[str, str] | None = None) -> None:
         super().__init__(data or {})

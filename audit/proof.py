@@ -1,7 +1,8 @@
 """What a proof is, in nothing but Python's standard library: hashes, Merkle trees, signatures, files that hold them.
 
 The application builds its seals with these functions, and an export's package carries this very file along, so that
-whoever receives the package can check it with ``python3 verify.py PACKAGE.zip`` and nothing of ours installed.
+whoever receives the package can check it with ``python3 verify.py PACKAGE.zip`` and nothing of ours installed. The same
+program checks the evidence bundle of a request: ``python3 verify.py evidence-7.json``.
 
 Merkle trees are those of RFC 9162 (Certificate Transparency): a leaf and a node never hash alike. Signatures are
 Ed25519 (RFC 8032). A *group* is one seal with those of its events that a file holds, as one line of JSON::
@@ -9,6 +10,9 @@ Ed25519 (RFC 8032). A *group* is one seal with those of its events that a file h
     {"seal": {schema, n, sealed_at, size, root, previous, key}, "signature": hex,
      "positions": [0, 3, ...], "hashes": [hex of the other branches],
      "events": [{"canon": text, "nonce": hex, "payload": text or null}, ...]}
+
+An *evidence bundle* is ``{"evidence": {"events": [group, ...], ...}, "manifest": {"sha256", "signature", ...}}``; the
+events that waited for their seal when it was made are in groups whose ``seal`` is null.
 """
 
 import argparse
@@ -50,7 +54,7 @@ def payload_hash(payload: str, nonce: bytes) -> bytes:
     return hashlib.sha256(b"audit.payload.v%d\n" % ROW_VERSION + nonce + payload.encode()).digest()
 
 
-def canonical(value: Mapping[str, Any]) -> str:
+def canonical(value: Any) -> str:
     """Sorted keys, no spaces, real characters."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -272,11 +276,7 @@ def rows(file: IO[str], form: str) -> Iterator[dict[str, str]]:
 def check_package(package: zipfile.ZipFile) -> dict[str, Any]:
     """The manifest of an export's package, once every row has proved to be a sealed event. Raises Broken."""
     manifest: dict[str, Any] = json.loads(package.read("manifest.json"))
-    public_keys = {key_id(key): key for key in map(bytes.fromhex, manifest["public_keys"])}
-    said = canonical({name: value for name, value in manifest.items() if name != "signature"})
-    key = public_keys.get(manifest["key"], b"")
-    if not signature_is_valid(key, said.encode(), bytes.fromhex(manifest["signature"])):
-        raise Broken("its manifest was changed: the signature is not valid")
+    public_keys = _check_manifest(manifest)
     digest = hashlib.sha256()
     with package.open(manifest["file"]) as file:
         while chunk := file.read(2**20):
@@ -287,6 +287,28 @@ def check_package(package: zipfile.ZipFile) -> dict[str, Any]:
         text = io.TextIOWrapper(data, encoding="utf-8-sig", newline="")
         _check_rows(rows(text, manifest["form"]), _proved(proofs, public_keys), manifest["rows"])
     return manifest
+
+
+def check_evidence(bundle: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest of an evidence bundle, once its content and every sealed event in it have proved. Raises Broken."""
+    manifest, evidence = dict(bundle["manifest"]), bundle["evidence"]
+    public_keys = _check_manifest(manifest)
+    if hashlib.sha256(canonical(evidence).encode()).hexdigest() != manifest["sha256"]:
+        raise Broken("the evidence was changed: its SHA-256 is not that of the manifest")
+    for group in evidence["events"]:
+        if group["seal"] is not None:
+            check_group(group, public_keys)
+    return manifest
+
+
+def _check_manifest(manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """The public keys that a manifest brings, by id, once it has proved to be signed by one of them. Raises Broken."""
+    public_keys = {key_id(key): key for key in map(bytes.fromhex, manifest["public_keys"])}
+    said = canonical({name: value for name, value in manifest.items() if name != "signature"})
+    key = public_keys.get(manifest["key"], b"")
+    if not signature_is_valid(key, said.encode(), bytes.fromhex(manifest["signature"])):
+        raise Broken("its manifest was changed: the signature is not valid")
+    return public_keys
 
 
 def _proved(proofs: IO[bytes], public_keys: Mapping[str, bytes]) -> Iterator[dict[str, str]]:
@@ -321,20 +343,31 @@ def _signers(manifest: Mapping[str, Any], trusted: Collection[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Check an exported package of audit events against its proofs.")
-    parser.add_argument("package", type=Path)
+    parser = argparse.ArgumentParser(description="Check an exported package or an evidence bundle against its proofs.")
+    parser.add_argument("file", type=Path)
     parser.add_argument("--key", action="append", default=[], help="a key id that you trust; may be repeated")
     options = parser.parse_args(arguments)
     try:
-        with zipfile.ZipFile(options.package) as package:
-            manifest = check_package(package)
+        manifest, proved = _check_file(options.file)
         signers = _signers(manifest, options.key)
     except (*_ODD, Broken) as error:
         sys.stdout.write(f"NOT PROVED: {error}\n")
         return 1
-    complete = "complete" if manifest["complete"] else "NOT COMPLETE"
-    sys.stdout.write(f"Proved: {manifest['rows']} rows, {complete}. Search: {manifest['query']}\n{signers}\n")
+    sys.stdout.write(f"Proved: {proved}\n{signers}\n")
     return 0
+
+
+def _check_file(path: Path) -> tuple[dict[str, Any], str]:
+    """(the manifest, what has proved in words)."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as package:
+            manifest = check_package(package)
+        complete = "complete" if manifest["complete"] else "NOT COMPLETE"
+        return manifest, f"{manifest['rows']} rows, {complete}. Search: {manifest['query']}"
+    manifest = check_evidence(json.loads(path.read_bytes()))
+    unsealed = f" (of them {manifest['unsealed']} not sealed yet)" if manifest["unsealed"] else ""
+    counted = f"{manifest['deliveries']} deliveries, {manifest['events']} events{unsealed}"
+    return manifest, f"the evidence of request {manifest['request']}, {counted}."
 
 
 if __name__ == "__main__":

@@ -18,8 +18,11 @@ from audit import archive
 from audit.models import AuditEvent, AuditPurge, AuditPurgeGrant
 from audit.vocabulary import TrailEvent
 
-# Events by which grants and exported files are judged stay in the table for good. They are few.
-KEPT = (TrailEvent.PURGE_GRANTED, TrailEvent.ARCHIVE_EXPIRED, TrailEvent.EXPORT_FINISHED)
+# Events by which grants, exported files and erased details are judged stay in the table for good. They are few.
+KEPT = (
+    *(TrailEvent.PURGE_GRANTED, TrailEvent.ARCHIVE_EXPIRED),
+    *(TrailEvent.EXPORT_FINISHED, TrailEvent.PAYLOAD_ERASED),
+)
 _AT_ONCE = 1000
 
 

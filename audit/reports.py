@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from itertools import takewhile
-from urllib.parse import urlencode
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -14,7 +13,7 @@ from django.utils import timezone
 from django.utils.text import get_valid_filename
 from django.utils.translation import gettext as _
 
-from audit import context
+from audit import context, notices
 from audit.export import columns, jobs
 from audit.export.stream import Export
 from audit.forms import SearchForm
@@ -52,19 +51,23 @@ def start(report: AuditReport, now: datetime) -> None:
         same = AuditReport.objects.filter(pk=report.pk, enabled=True, next_at=report.next_at)
         if not same.update(next_at=next_after(report.period, due_at)):
             return
-        asked = search_of(report.query)
+        asked, problem = search_of(report.query), ""
         if asked is None:
-            _switch_off(report, _("Its search can no longer be read."))
+            problem = _("Its search can no longer be read.")
         elif not may_have(report.owner):
-            _switch_off(report, _("Its owner may no longer export."))
+            problem = _("Its owner may no longer export.")
         else:
             _ask(report, asked, due_at)
+        if problem:
+            _switch_off(report, problem)
+    if problem:
+        _tell(report, problem)
 
 
 def search_of(query: str) -> Search | None:
     """A search as pasted: the address of the list, or what stands behind its question mark, or words."""
     text = query.strip()
-    form = SearchForm(QueryDict(text.rpartition("?")[2] if "=" in text else urlencode({"q": text})))
+    form = SearchForm(QueryDict(text.rpartition("?")[2]) if "=" in text else {"q": text})
     return replace(form.search(), since=None, until=None) if form.is_valid() else None
 
 
@@ -95,6 +98,14 @@ def _switch_off(report: AuditReport, why: str) -> None:
     AuditReport.objects.filter(pk=report.pk).update(enabled=False)
     facts = {"enabled": [True, False]}
     record(ObjectEvent.CHANGED, target=report, why=why, outcome=Outcome.REFUSED, facts=facts)
+
+
+def _tell(report: AuditReport, problem: str) -> None:
+    facts = {"name": report.name, "problem": problem}
+    notices.tell(
+        _("Report %(name)s was switched off") % facts,
+        _("%(name)s was switched off: %(problem)s") % facts,
+    )
 
 
 def _due_times(period: str, after: datetime) -> Iterator[datetime]:

@@ -22,7 +22,7 @@ PLAIN = (
     *("retention_class", "who_kind", "who_id", "who_label", "on_behalf_of", "what", "target_type", "target_id"),
     *("target_label", "outcome", "why", "ip"),
 )
-PK, CANON, NONCE, ROW_HASH, DIGEST, AT = range(6)
+PK, CANON, NONCE, ROW_HASH, DIGEST, AT, EVENT_ID = range(7)
 _TEXTS = ("on_behalf_of", "outcome", "retention_class", "target_id", "target_label", "target_type", "what")
 _AT = {
     "sqlite": "replace(e.at, ' ', 'T') || CASE length(e.at) WHEN 19 THEN '.000000' ELSE '' END || '+00:00'",
@@ -58,6 +58,8 @@ def of_seals(first: int, last: int) -> Iterator[Row]:
 
 def of_keys(pks: Sequence[int]) -> Iterator[Row]:
     """The rows of these events."""
+    if not pks:
+        return iter(())  # an empty list is no SQL everywhere
     marks = ", ".join(["%s"] * len(pks))
     return _fetched(f"SELECT {columns()} FROM audit_auditevent e WHERE e.id IN ({marks})", pks)  # noqa: S608
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, Max, OuterRef
+from django.db.models import Exists, Max, OuterRef, QuerySet
 
 from audit import checkpoints, keys, proof, vocabulary
 from audit.canonical import canonical_json, row_mac
@@ -48,8 +48,7 @@ def seal_due(now: datetime) -> AuditSeal | None:
 
     Returns the last seal that was made.
     """
-    newest = AuditLeaf.objects.aggregate(pk=Max("event_pk"))["pk"] or 0
-    made = last = _seal_next(newest - _LOOK_BACK, now, _is_due)
+    made = last = _seal_next(_newest_sealed() - _LOOK_BACK, now, _is_due)
     while made is not None and made.seal.size == BATCH:
         last, made = made, _seal_next(made.up_to, now, _is_due)
     return (made or last).seal if last else None
@@ -166,6 +165,17 @@ def _alone() -> bool:
 
 def status(now: datetime) -> tuple[AuditSeal | None, bool]:
     """(the newest seal, whether something waits longer than it should)."""
-    newest = AuditLeaf.objects.aggregate(pk=Max("event_pk"))["pk"] or 0
-    waits = AuditEvent.objects.filter(~_HAS_LEAF, pk__gt=newest - _LOOK_BACK, at__lt=now - timedelta(minutes=1))
-    return AuditSeal.objects.order_by("-n").first(), waits.exists()
+    late = waiting_since(now - timedelta(minutes=1)).filter(pk__gt=_newest_sealed() - _LOOK_BACK)
+    return AuditSeal.objects.order_by("-n").first(), late.exists()
+
+
+def waiting_since(before: datetime) -> QuerySet[AuditEvent]:
+    """Events older than this that have no leaf. All of them: on a large trail it takes seconds."""
+    return AuditEvent.objects.filter(~_HAS_LEAF, at__lt=before)
+
+
+def _newest_sealed() -> int:
+    """The highest sealed key; no leaf that somebody put in reaches further than the events do."""
+    leaf = AuditLeaf.objects.aggregate(pk=Max("event_pk"))["pk"] or 0
+    event = AuditEvent.objects.aggregate(pk=Max("pk"))["pk"] or 0
+    return int(min(leaf, event))

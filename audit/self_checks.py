@@ -9,10 +9,11 @@ from pathlib import Path
 
 from django.conf import settings
 from django.core import checks
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from audit import archive, forwarding, holds, purged, retention, sealing, search_index
+from audit import archive, forwarding, holds, purged, retention, sealing, search_index, verification
 from audit.completeness import MOST, Finding, Window, check, newest
 from audit.models import AuditEvent, AuditForwarder, AuditPurge, AuditPurgeGrant, AuditSeal
 from audit.queries_by_target import pk_before
@@ -24,6 +25,7 @@ _VERIFIED_WITHIN = timedelta(days=7)
 _TOLD_WITHIN = timedelta(hours=1)
 _TRIES = 3
 _PURGED_WITHIN = timedelta(days=1)
+_OVERDUE = timedelta(days=2)
 # A purge that stands still is among the newest grants; older ones were finished before these began.
 _GRANTS = 100
 # Of the window, the newest events: what a night's look can afford. Older ones were looked at on earlier nights.
@@ -35,9 +37,10 @@ _TAIL = 16 * 1024
 
 @check("sealing", gettext_lazy("Every event is sealed in time"))
 def unsealed(window: Window) -> Iterator[Finding]:
-    """Looks at the newest events, as the sealer does; the nightly sweep takes the rest."""
-    if sealing.status(window.now)[1]:
-        yield Finding(where=_("sealing"), what=_("events wait for a seal for more than a minute"))
+    """Looks at every event: one with a low key may have been put in, or committed late."""
+    late = sealing.waiting_since(window.now - verification.LATEST).order_by("pk")
+    for pk in late.values_list("pk", flat=True)[:MOST]:
+        yield Finding(where=f"event {pk}", what=_("has waited for its seal for more than two minutes"))
 
 
 @check("guards", gettext_lazy("The database has its guards"))
@@ -107,6 +110,16 @@ def purges(window: Window) -> Iterator[Finding]:
         if left > 0 and due.exists():
             told = {"left": left, "events": grant.events}
             yield Finding(where=f"grant {grant.n}", what=_("%(left)s of %(events)s events are not purged yet") % told)
+
+
+@check("overdue", gettext_lazy("Events leave the table in time"))
+def overdue(window: Window) -> Iterator[Finding]:
+    """Looks for events that should have been archived and purged two nights ago: no disk, no worker, no proof."""
+    due = holds.not_held(retention.expired(window.now - _OVERDUE)).order_by("at", "pk")
+    for event in due.only("pk", "at")[:1]:
+        since = {"at": localtime(event.at).strftime("%Y-%m-%d")}
+        what = _("is from %(at)s and was still not archived and purged; the server's log says why") % since
+        yield Finding(where=f"event {event.pk}", what=what)
 
 
 @check("forwarding", gettext_lazy("Receivers are told in time"))

@@ -2,6 +2,8 @@
 
 SQLite: ``INSERT OR REPLACE`` would go round the DELETE trigger, so an INSERT that meets an existing row is refused as
 well. PostgreSQL: TRUNCATE has a trigger of its own.
+
+A leaf is only written under its seal: one under no seal would keep its event from being sealed, and looked at.
 """
 
 from compliance_bot.guardrails.database import Guards
@@ -102,8 +104,31 @@ def _for_each_table(script: str, vendor: str) -> str:
     )
 
 
+_SQLITE_LEAF = """
+CREATE TRIGGER audit_auditleaf_under_seal BEFORE INSERT ON audit_auditleaf
+WHEN NOT EXISTS (SELECT 1 FROM audit_auditseal s WHERE s.n = NEW.seal_n AND NEW.position < s.size)
+BEGIN SELECT RAISE(ABORT, 'a leaf of the audit trail has its place under a seal'); END;
+"""
+
+# Once a statement: a seal's thousand leaves are one.
+_POSTGRESQL_LEAF = """
+CREATE FUNCTION audit_auditleaf_under_seal() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF EXISTS (SELECT 1 FROM fresh LEFT JOIN audit_auditseal s ON s.n = fresh.seal_n AND fresh.position < s.size
+             WHERE s.n IS NULL) THEN
+    RAISE EXCEPTION 'a leaf of the audit trail has its place under a seal' USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER audit_auditleaf_under_seal AFTER INSERT ON audit_auditleaf
+  REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION audit_auditleaf_under_seal();
+ALTER TABLE audit_auditleaf ENABLE ALWAYS TRIGGER audit_auditleaf_under_seal;
+"""
+
+_RULES = ("not_replaced", "unchanged", "kept")
+
 GUARDS = Guards(
-    tables={f"{table}_{rule}": table for table in _MEETS for rule in ("not_replaced", "unchanged", "kept")},
-    sqlite=_for_each_table(_SQLITE, "sqlite"),
-    postgresql=_for_each_table(_POSTGRESQL, "postgresql"),
+    tables={f"{table}_{rule}": table for table in _MEETS for rule in _RULES}
+    | {"audit_auditleaf_under_seal": "audit_auditleaf"},
+    sqlite=_for_each_table(_SQLITE, "sqlite") + _SQLITE_LEAF,
+    postgresql=_for_each_table(_POSTGRESQL, "postgresql") + _POSTGRESQL_LEAF,
 )

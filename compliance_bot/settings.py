@@ -37,6 +37,9 @@ SECRET_KEY = env.key("SECRET_KEY", DATA_DIR / "secret.key")
 AUDIT_KEY = env.key("AUDIT_KEY", DATA_DIR / "audit.key")
 # Encrypts the erasable details of audit events.
 AUDIT_PAYLOAD_KEY = env.key("AUDIT_PAYLOAD_KEY", DATA_DIR / "audit-payload.key")
+# Where people reach the product, for links in mail; empty: mail names the page instead. `serve` sets it in the sandbox.
+_PLAIN_HTTP_HOSTS = ("127.0.0.1", "localhost", "::1") if SANDBOX else ()
+BASE_URL = env.web_address("BASE_URL", plain=_PLAIN_HTTP_HOSTS).rstrip("/")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]" if SANDBOX else "")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 POLICY_FILE = Path(env.text("POLICY_FILE", str(BASE_DIR / "deploy" / "policy.yaml")))
@@ -65,6 +68,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "audit.middleware.RequestContextMiddleware",
+    "compliance_bot.middleware.one_policy_per_request",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -194,12 +198,13 @@ EGRESS_ALLOW = [f"127.0.0.1:{SANDBOX_PORT}"] if SANDBOX else []
 # Where sealed audit events are told outside (docs/forwarding.md); empty: nowhere.
 AUDIT_SYSLOG = env.receiver("AUDIT_SYSLOG", ("udp", "tcp", "tls"))
 AUDIT_SYSLOG_CA = env.file("AUDIT_SYSLOG_CA")
-AUDIT_FORWARD_URL = env.web_address("AUDIT_FORWARD_URL", plain=("127.0.0.1", "localhost", "::1") if SANDBOX else ())
+AUDIT_FORWARD_URL = env.web_address("AUDIT_FORWARD_URL", plain=_PLAIN_HTTP_HOSTS)
 AUDIT_FORWARD_TOKEN = env.header("AUDIT_FORWARD_TOKEN")
 # Who is told of checkpoints and alarms: mail addresses, and the name of a channel.
 AUDIT_MAIL = env.mail_addresses("AUDIT_MAIL", server="EMAIL_URL")
 AUDIT_CHANNEL = env.text("AUDIT_CHANNEL", "")
 
+HAS_MAIL_SERVER = bool(env.text("EMAIL_URL", ""))
 vars().update(env.mail("EMAIL_URL"))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "compliance-bot@localhost")

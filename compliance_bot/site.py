@@ -6,8 +6,8 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.admin import AdminSite
-from django.db import transaction
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 
@@ -15,9 +15,9 @@ from audit import access
 
 # The rooms in the order of a working day, whichever app they live in; a room not named here comes last.
 _ROOMS = (
-    (_("Decide"), ("ApprovalRequest", "Message")),
-    (_("Watch"), ("Workflow", "Run", "Digest", "Delivery", "Item")),
-    (_("Set up"), ("Source", "Channel", "Audience", "SecretRef")),
+    (_("Decide"), ("ApprovalRequest", "Message", "StandingApproval")),
+    (_("Watch"), ("Workflow", "Run", "Digest", "Delivery", "Item", "SendingPause")),
+    (_("Set up"), ("Source", "Channel", "Audience", "SecretRef", "PolicyOverride")),
     (_("Oversee"), ("AuditEvent", "AuditExport", "AuditReport", "AuditHold", "AuditPurgeGrant", "AuditSeal")),
     (_("People"), ("User", "Group")),
 )
@@ -40,24 +40,27 @@ class ComplianceAdminSite(AdminSite):
             super().register(ours, *args, **kwargs)
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:  # noqa: FBT001, FBT002
-        """Django sends whoever is no staff to the sign-in; for somebody who is signed in that is a denied page."""
-        guarded = super().admin_view(view, cacheable)
+        """The entrance of every page. None writes what needs a second person (workflows.admin.changes).
 
-        def watched(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        Django sends whoever is no staff to the sign-in; for somebody who is signed in that is a denied page.
+        """
+        from workflows.admin.changes import under_approval  # the site is made before the apps that fill it
+
+        guarded = super().admin_view(under_approval(view), cacheable)
+
+        def watched(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if request.user.is_authenticated and not self.has_permission(request):
                 access.denied(request)
             return guarded(request, *args, **kwargs)
 
         return update_wrapper(watched, guarded)
 
-    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """The new password and its event are kept together, or neither is."""
-        with transaction.atomic():
-            return super().password_change(request, extra_context)
-
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        from workflows.services import pauses  # the site is made before the apps that fill it
+
         return {
             **super().each_context(request),
+            "all_paused": pauses.of(None) if self.has_permission(request) else None,
             "sandbox": settings.SANDBOX,
             "sandbox_url": settings.SANDBOX_URL,
         }

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -61,17 +62,23 @@ def patience() -> Iterator[None]:
 
 
 @pytest.fixture
-def set_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+def set_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Puts another policy file into force for one test."""
+    numbers = count()
 
     def put(text: str) -> None:
-        path = tmp_path / "policy.yaml"
+        path = tmp_path / f"policy-{next(numbers)}.yaml"
         path.write_text(text, encoding="utf-8")
         monkeypatch.setattr(settings, "POLICY_FILE", path)
-        policy.current.cache_clear()
 
-    yield put
-    policy.current.cache_clear()
+    return put
+
+
+@pytest.fixture(autouse=True)
+def policy_of_this_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test, or the transaction that ends with it, puts into force is not the next one's policy."""
+    monkeypatch.setattr(policy, "REFRESH_SECONDS", 0.0)
+    policy.forget()
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ class WorkflowsConfig(AppConfig):
         from audit import vocabulary
         from workflows import checks, roles, schedules, tracking, triggers  # noqa: F401 - importing checks, tracking registers
         from workflows.domain.events import DECISIONS, Event
-        from workflows.services import completeness, messages, notices  # noqa: F401 - registers checks; declares mass sends
+        from workflows.services import completeness, exports, messages, notices, policies  # noqa: F401 - they register themselves
 
         vocabulary.declare(Event, urgent=DECISIONS, classes={vocabulary.DECISION: DECISIONS})
         notices.register()
+        exports.register()
+        policies.register()
         triggers.GUARDS.watch(self)
         post_migrate.connect(roles.create_missing, sender=self)
         post_migrate.connect(schedules.sync, sender=self)

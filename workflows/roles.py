@@ -18,7 +18,8 @@ def _in(app: str, words: str) -> list[str]:
 _SEE_THE_LOOP = _in(
     "workflows",
     "view_workflow view_cadence view_source view_channel view_audience view_audiencemember view_run view_item "
-    "view_digest view_message view_delivery view_approvalrequest",
+    "view_digest view_message view_delivery view_approvalrequest view_standingapproval "
+    "view_sendingpause",
 )
 
 _OVERSEE = _in(
@@ -29,14 +30,15 @@ _OVERSEE = _in(
 PERMISSIONS: Mapping[str, list[str]] = {
     AUTHOR: [
         *_SEE_THE_LOOP,
-        *_in("workflows", "add_workflow change_workflow run_workflow add_source change_source"),
+        *_in("workflows", "add_workflow change_workflow delete_workflow run_workflow"),
+        *_in("workflows", "add_source change_source delete_source delete_audience"),
         *_in("workflows", "add_cadence change_cadence delete_cadence add_audience change_audience"),
         *_in("workflows", "add_audiencemember change_audiencemember delete_audiencemember"),
-        *_in("workflows", "add_message change_message submit_message"),
+        *_in("workflows", "add_message change_message submit_message add_standingapproval"),
     ],
     OFFICER: [
         *_SEE_THE_LOOP,
-        *_in("workflows", "decide_approvalrequest settle_delivery"),
+        *_in("workflows", "decide_approvalrequest revoke_standingapproval settle_delivery pause_sending"),
         *_OVERSEE,
         *_in("audit", "add_audithold release_audithold"),
         *_in("audit", "view_auditreport add_auditreport change_auditreport"),
@@ -49,8 +51,9 @@ PERMISSIONS: Mapping[str, list[str]] = {
     ],
     ADMINISTRATOR: [
         *_SEE_THE_LOOP,
-        *_in("workflows", "add_channel change_channel view_secretref add_secretref change_secretref"),
-        *_in("workflows", "change_workflow run_workflow change_source"),
+        *_in("workflows", "add_channel change_channel delete_channel view_secretref add_secretref change_secretref"),
+        *_in("workflows", "change_workflow run_workflow change_source pause_sending break_glass"),
+        *_in("workflows", "view_policyoverride add_policyoverride change_policyoverride delete_policyoverride"),
         *_in("auth", "view_user add_user change_user view_group"),
         *_in("audit", "view_auditevent view_auditseal view_audithold view_auditpurgegrant"),
     ],

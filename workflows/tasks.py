@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit import checkpoints, completeness, context, forwarding, retention, sealing, verification
 from audit.export import jobs
-from workflows.services import clock, delivery, housekeeping, queue, runs
+from workflows.services import clock, delivery, housekeeping, officers, queue, runs
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,26 @@ def export(export_id: int, cause: dict[str, str]) -> None:
         jobs.work(export_id)
 
 
+def ask_officers(approval_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        officers.ask(approval_id)
+
+
+def remind_officers(approval_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        officers.remind(approval_id)
+
+
+def tell_requester(approval_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        officers.tell_requester(approval_id)
+
+
+def alert_glass(approval_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        officers.alert_glass(approval_id)
+
+
 def tick() -> None:
     """The queue's own schedule calls this each minute, in case the clock process is not there."""
     clock.tick()
@@ -48,7 +68,8 @@ def nightly() -> None:
     """The slow, complete looks."""
     with context.system_acting():
         now = timezone.now()
-        for look in (sealing.sweep, checkpoints.send_daily, completeness.run_and_record):
+        # The check comes first: a sweep would hide that the sealer stands still.
+        for look in (completeness.run_and_record, sealing.sweep, checkpoints.send_daily):
             _by_itself(partial(look, now))
         queue.enqueue("workflows.tasks.clean_up", 1)
         if not verification.is_long():

@@ -6,15 +6,48 @@ Configuration is tracked; rows that services move are not, because services reco
 from django.contrib.auth.models import Group, User
 
 from audit.diffs import track
-from workflows.models import Audience, AudienceMember, Cadence, Channel, ChannelSecret, SecretRef, Source, Workflow
+from workflows.models import (
+    Audience,
+    AudienceMember,
+    Cadence,
+    Channel,
+    ChannelSecret,
+    PolicyFile,
+    PolicyOverride,
+    SecretRef,
+    SendingPause,
+    Source,
+    Workflow,
+    WorkflowVersion,
+)
+from workflows.services.capture import watch, watch_removal
 
-track(Workflow, m2m=["sources"])
+_STATE_OF_SOURCES = ("state", "fetched_at", "fetch_after", "failing_since", "last_error", "notes")
+
+track(Workflow, exclude=["state"], m2m=["sources"])
 track(Cadence, exclude=["next_run_at"])
-track(Source, exclude=["state", "fetched_at", "fetch_after", "failing_since", "last_error", "notes"])
+track(Source, exclude=_STATE_OF_SOURCES)
 track(Channel)
 track(ChannelSecret)
 track(Audience)
 track(AudienceMember)
 track(SecretRef)
+track(PolicyOverride)
 track(User, exclude=["password", "last_login"], m2m=["groups", "user_permissions"])
 track(Group, m2m=["permissions"])
+
+# What is watched for changes that need a second person: the same, but for what only services write.
+watch(Workflow)
+watch(Cadence, exclude=["next_run_at"])
+watch(Source, exclude=_STATE_OF_SOURCES)
+watch(Channel, exclude=["broken_at", "broken_why"])
+watch(ChannelSecret)
+watch(Audience)
+watch(AudienceMember)
+watch(SecretRef, exclude=["rotated_at"])
+watch(PolicyOverride)
+watch_removal(WorkflowVersion)
+watch_removal(SendingPause)
+watch(PolicyFile)
+watch(User, exclude=["last_login"])
+watch(Group)

@@ -84,13 +84,19 @@ class AskForm(forms.Form):
 @admin.register(AuditExport)
 class AuditExportAdmin(CalmList, admin.ModelAdmin[AuditExport]):
     change_list_template = "admin/audit/exports.html"
-    list_display = ("created_at", "reason", "form", "state_badge", "progress", "size_shown", "expires_at", "buttons")
+    list_display = (
+        *("created_at", "reason", "form", "state_badge", "progress", "unsealed", "size_shown", "expires_at"),
+        "buttons",
+    )
     list_display_links = None
     show_full_result_count = False
     paginator = BoundedPaginator
     list_per_page = 50
     actions = None
-    fields = ("created_at", "reason", "query", "form", "state_badge", "problem", "progress", "size_shown", "sha256")
+    fields = (
+        *("created_at", "reason", "query", "form", "state_badge", "problem", "progress", "unsealed"),
+        *("size_shown", "sha256"),
+    )
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
@@ -188,14 +194,14 @@ class AuditExportAdmin(CalmList, admin.ModelAdmin[AuditExport]):
     @admin.display(description="")
     def buttons(self, obj: AuditExport) -> SafeString | str:
         """The list's own form carries the token, so a button only says where to."""
-        if obj.state not in {*_UNFINISHED, ExportState.READY}:
+        if obj.state not in {ExportState.WAITING, *_UNFINISHED, ExportState.READY}:
             return obj.problem
         cancel = format_html(
             '<button class="button" formmethod="post" formaction="{}">{}</button>',
             reverse("admin:audit_export_cancel", args=[obj.pk]),
             _("Remove") if obj.state == ExportState.READY else _("Cancel"),
         )
-        if obj.state in _UNFINISHED:
+        if obj.state in {ExportState.WAITING, *_UNFINISHED}:
             return cancel
         link = reverse("admin:audit_export_download", args=[obj.pk])
         return format_html('<a class="button" href="{}">{}</a> {}', link, _("Download"), cancel)

@@ -6,8 +6,9 @@ The row is the truth. A worker takes it with a lease; what a crash left behind i
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +25,8 @@ from django.utils.translation import gettext as _
 
 from audit import context, notices, proof, sealing, search
 from audit.export import files, package, rows
-from audit.export.stream import Export, seals
+from audit.export.seals import SealRange
+from audit.export.stream import Export
 from audit.forms import SearchForm
 from audit.models import AuditExport, ExportForm, ExportState
 from audit.recorder import Outcome, record
@@ -37,6 +39,7 @@ Job = AuditExport
 
 PERMISSION = "audit.export_auditevent"
 _UNFINISHED = (ExportState.QUEUED, ExportState.RUNNING)
+_STOPPABLE = (ExportState.WAITING, *_UNFINISHED, ExportState.READY)
 # A hint may wait this long in the queue before another one is sent.
 _HANDED_OUT = timedelta(seconds=200)
 # A worker is killed after 60 seconds, so whoever has not given its row back by then is gone.
@@ -59,7 +62,42 @@ class _Stopped(Exception):
 
 def is_for_background(export: Export, count: int) -> bool:
     """Whether it is prepared instead of streamed: it is large, or holds proofs."""
-    return export.form == ExportForm.PACKAGE or count > search.COUNT_LIMIT
+    return export.form == ExportForm.PACKAGE or count > search.COUNT_LIMIT or needs_approval(count)
+
+
+def needs_approval(count: int) -> bool:
+    """Whether the policy wants a second person for so many rows; what nobody counts to the end is large."""
+    rules = policy.current().actions
+    threshold = rules.rule("audit_export").threshold
+    if threshold is None or not rules.needs_approval("audit_export"):
+        return False
+    return count >= threshold or count > search.COUNT_LIMIT
+
+
+_Gate = Callable[[AuditExport], None]
+_gates: list[_Gate] = []
+
+
+def put_before_gate(ask: _Gate) -> None:
+    """Declare who asks a second person for a large export; it calls ``let_go`` or ``refuse``."""
+    _gates.append(ask)
+
+
+def waiting(pk: int) -> AuditExport | None:
+    """An export that waits for approval."""
+    return AuditExport.objects.select_related("owner").filter(pk=pk, state=ExportState.WAITING).first()
+
+
+def let_go(pk: int) -> None:
+    """A second person agreed: a worker may begin."""
+    AuditExport.objects.filter(pk=pk, state=ExportState.WAITING).update(state=ExportState.QUEUED)
+
+
+def refuse(pk: int, why: str) -> None:
+    """It is not made; its owner reads why."""
+    job = waiting(pk)
+    if job is not None:
+        _fail(job, _("Not approved: %(why)s") % {"why": why})
 
 
 def ask(export: Export, *, owner: User, copy_as: str = "") -> AuditExport:
@@ -77,11 +115,14 @@ def ask(export: Export, *, owner: User, copy_as: str = "") -> AuditExport:
             rows_expected=count if count <= search.COUNT_LIMIT else None,
             created_at=timezone.now(),
             copy_as=copy_as,
+            state=ExportState.WAITING if needs_approval(count) else ExportState.QUEUED,
         )
         started = record(TrailEvent.EXPORT_STARTED, target=job, why=export.reason, facts=export.facts())
         job.started_event_id = started.event_id
         job.below_pk = job.next_below = started.pk
         job.save(update_fields=["started_event_id", "below_pk", "next_below"])
+        for put in _gates if needs_approval(count) else ():
+            put(job)
     return job
 
 
@@ -139,7 +180,7 @@ def _problem(error: Exception) -> str:
 def cancel(job: AuditExport) -> bool:
     """Stop it, or remove what is ready. Whether there was anything to stop."""
     with transaction.atomic():
-        stoppable = AuditExport.objects.filter(pk=job.pk, state__in=[*_UNFINISHED, ExportState.READY])
+        stoppable = AuditExport.objects.filter(pk=job.pk, state__in=_STOPPABLE)
         if not stoppable.update(state=ExportState.CANCELLED, finished_at=timezone.now(), lease_until=None):
             return False
         record(TrailEvent.EXPORT_CANCELLED, target=job, why=job.reason)
@@ -221,13 +262,13 @@ def _form_of_data(job: AuditExport) -> str:
     return rows.CSV if job.form == ExportForm.PACKAGE else job.form
 
 
-def _written(job: AuditExport, data: IO[bytes], proofs: IO[bytes] | None) -> Iterator[dict[str, int]]:
+def _written(job: AuditExport, data: IO[bytes], proofs: IO[bytes] | None) -> Iterator[dict[str, int | None]]:
     """Write piece after piece, and say how far the file is."""
     asked, below = _search_of(job), job.next_below or 0
     if proofs is None:
         for plain in rows.pieces(asked, job.columns, job.form, below=below):
             done = files.save(data, plain.data)
-            yield {"bytes_done": done, "rows_done": job.rows_done + plain.rows, "next_below": plain.below}
+            yield {"bytes_done": done, **_progress(job, plain)}
         return
     for proved in package.pieces(asked, job.columns, below=below):
         if job.rows_done + proved.rows > package.MOST:
@@ -236,12 +277,16 @@ def _written(job: AuditExport, data: IO[bytes], proofs: IO[bytes] | None) -> Ite
         yield {
             "bytes_done": files.save(data, proved.data),
             "proofs_done": files.save(proofs, proved.proofs),
-            "rows_done": job.rows_done + proved.rows,
-            "next_below": proved.below,
+            **_progress(job, proved),
         }
 
 
-def _save(job: AuditExport, **changes: int) -> None:
+def _progress(job: AuditExport, piece: rows.Piece | package.Piece) -> dict[str, int | None]:
+    seals = _seals(job).with_rows_of(piece.seals)
+    return {"rows_done": job.rows_done + piece.rows, "next_below": piece.below, **asdict(seals)}
+
+
+def _save(job: AuditExport, **changes: int | None) -> None:
     if not _still(job.pk).update(lease_until=timezone.now() + _LEASE, **changes):
         raise _Stopped
     for name, value in changes.items():
@@ -271,7 +316,6 @@ def _finish(job: AuditExport) -> None:
 
 
 def _facts(job: AuditExport, *, complete: bool) -> dict[str, Any]:
-    below = job.below_pk or 0
     return {
         "query": job.query,
         "form": job.form,
@@ -279,8 +323,13 @@ def _facts(job: AuditExport, *, complete: bool) -> dict[str, Any]:
         "rows": job.rows_done,
         "complete": complete,
         "started_by_event": str(job.started_event_id),
-        **seals(lowest=job.next_below or 0, below=below),
+        **asdict(_seals(job)),
     }
+
+
+def _seals(job: AuditExport) -> SealRange:
+    """Over the rows so far."""
+    return SealRange(first_seal=job.first_seal, last_seal=job.last_seal, unsealed=job.unsealed)
 
 
 def _packed(job: AuditExport, facts: Mapping[str, Any], now: datetime) -> Path:
@@ -313,11 +362,23 @@ def _tell(job: AuditExport) -> None:
     )
 
 
+def _tell_failure(job: AuditExport, problem: str) -> None:
+    """Nobody waits for a report at a screen, so nobody would see that it is missing."""
+    facts = {"name": job.copy_as, "problem": problem}
+    notices.tell(
+        _("Report %(name)s could not be made") % facts,
+        _("%(name)s could not be made: %(problem)s") % facts,
+    )
+
+
 def _fail(job: AuditExport, problem: str) -> None:
     with transaction.atomic():
         failed = {"state": ExportState.FAILED, "problem": problem[:300], "finished_at": timezone.now()}
-        if not _still(job.pk).update(lease_until=None, **failed):
+        open_rows = AuditExport.objects.filter(pk=job.pk, state__in=(ExportState.WAITING, *_UNFINISHED))
+        if not open_rows.update(lease_until=None, **failed):
             return
         facts = {**_facts(job, complete=False), "problem": problem}
         record(TrailEvent.EXPORT_FINISHED, target=job, why=job.reason, outcome=Outcome.FAILURE, facts=facts)
     files.remove(job)
+    if job.copy_as:
+        _tell_failure(job, problem)

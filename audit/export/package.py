@@ -3,7 +3,6 @@
 import hashlib
 import json
 import zipfile
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,9 +11,10 @@ from typing import IO, Any
 
 from django.utils import timezone
 
-from audit import keys, payloads, proof, sealing, search
-from audit.export import columns, rows
-from audit.models import AuditEvent, AuditLeaf, AuditSeal
+from audit import payloads, proof, sealing, search
+from audit.export import columns, proofs, rows
+from audit.export.seals import SealRange
+from audit.models import AuditEvent
 from audit.search import Search
 
 FORMAT, VERSION = "compliance-bot/audit-export", 1
@@ -49,6 +49,7 @@ class Piece:
     proofs: bytes
     rows: int
     below: int
+    seals: SealRange
 
 
 def pieces(asked: Search, names: Sequence[str], *, below: int) -> Iterator[Piece]:
@@ -61,57 +62,37 @@ def pieces(asked: Search, names: Sequence[str], *, below: int) -> Iterator[Piece
             for event in group["events"]
         ]
         lines = [proof.canonical(group).encode() + b"\n" for group in groups]
-        yield Piece(data=rows.written(cells, names, rows.CSV), proofs=b"".join(lines), rows=len(cells), below=pks[-1])
+        numbers = [group["seal"]["n"] for group in groups]
+        yield Piece(
+            data=rows.written(cells, names, rows.CSV),
+            proofs=b"".join(lines),
+            rows=len(cells),
+            below=pks[-1],
+            seals=SealRange(first_seal=min(numbers), last_seal=max(numbers)),
+        )
 
 
 def _groups(pks: Sequence[int], names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The events by their seals, newest seal and place first."""
-    places = _places(pks)
-    events = _events(pks, names)
-    for seal in AuditSeal.objects.filter(n__in=places).order_by("-n"):
-        leaves = AuditLeaf.objects.filter(seal_n=seal.n).order_by("position")
-        hashes = [bytes(row_hash) for row_hash in leaves.values_list("row_hash", flat=True)]
-        positions = sorted(places[seal.n], reverse=True)
-        yield {
-            "seal": json.loads(sealing.statement(seal)),
-            "signature": bytes(seal.signature).hex(),
-            "positions": positions,
-            "hashes": [branch.hex() for branch in proof.branches(hashes, positions)],
-            "events": [events[places[seal.n][position]] for position in positions],
-        }
-
-
-def _places(pks: Sequence[int]) -> Mapping[int, dict[int, int]]:
-    """Of each seal, which event stands where."""
-    places: defaultdict[int, dict[int, int]] = defaultdict(dict)
-    leaves = list(AuditLeaf.objects.filter(event_pk__in=pks).values_list("seal_n", "position", "event_pk"))
-    if len(leaves) < len(pks):  # committed late
+    """The events by their seals, newest seal and place first. Raises NotSealed."""
+    places = proofs.places(pks)
+    if len(places) < len(pks):  # committed late
         sealing.sweep(timezone.now())
-        leaves = list(AuditLeaf.objects.filter(event_pk__in=pks).values_list("seal_n", "position", "event_pk"))
-    if len(leaves) < len(pks):
+        places = proofs.places(pks)
+    if len(places) < len(pks):
         raise NotSealed
-    for seal_n, position, pk in leaves:
-        places[seal_n][position] = pk
-    return places
+    return proofs.groups(places, _texts(pks, names))
 
 
-def _events(pks: Sequence[int], names: Sequence[str]) -> dict[int, dict[str, Any]]:
+def _texts(pks: Sequence[int], names: Sequence[str]) -> dict[int, dict[str, Any]]:
     events = AuditEvent.objects.filter(pk__in=pks).only("pk", "canon", "nonce", "payload_digest")
     kept = payloads.texts(events) if columns.DETAILS in names else {}
-    return {
-        event.pk: {"canon": event.canon, "nonce": bytes(event.nonce).hex(), "payload": kept.get(event.pk)}
-        for event in events
-    }
+    return {event.pk: proofs.text(event, kept.get(event.pk)) for event in events}
 
 
 def manifest(facts: Mapping[str, Any], *, by: str, reason: str, made_at: datetime) -> dict[str, Any]:
     """What the package says of itself; ``facts`` are those of the event that records its end."""
-    public = [key.public_bytes_raw().hex() for key in keys.public_keys().values()]
-    said = {"format": FORMAT, "version": VERSION, "file": DATA, "by": by, "reason": reason, "unsealed": 0}
-    key = keys.signing_key()
-    signer = {"public_keys": public, "key": keys.key_id(key.public_key())}
-    told = {**facts, **said, "form": rows.CSV, "made_at": made_at.isoformat(), **signer}
-    return {**told, "signature": key.sign(proof.canonical(told).encode()).hex()}
+    said = {"format": FORMAT, "version": VERSION, "file": DATA, "by": by, "reason": reason}
+    return proofs.signed({**facts, **said, "form": rows.CSV, "made_at": made_at.isoformat()})
 
 
 def write(file: IO[bytes], data: Path, proofs: Path, said: Mapping[str, Any]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from django.db import connection
 
 from audit import payloads, proof, search
-from audit.export import columns
+from audit.export import columns, seals
+from audit.export.seals import SealRange
 from audit.models import AuditEvent
 from audit.search import Search
 
@@ -27,6 +28,7 @@ class Piece:
     data: bytes
     rows: int
     below: int
+    seals: SealRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class _Place:
     condition: str
     arguments: Sequence[Any]
     below: int
+    span: tuple[int, int] | None = None
+    """Where these are all rows between two keys (perhaps less those of other times)."""
 
 
 _Writer = Callable[[Sequence[str], str, Sequence[Any]], tuple[bytes, int]]
@@ -54,7 +58,9 @@ def pieces(asked: Search, names: Sequence[str], form: str, *, below: int) -> Ite
     write = _WRITERS[connection.vendor, form]
     for place in _places(asked, below):
         data, count = write(names, f"FROM audit_auditevent WHERE {place.condition} ORDER BY id DESC", place.arguments)
-        yield Piece(data=data, rows=count, below=place.below)
+        covered = seals.over_span(*place.span, count) if place.span else None
+        covered = covered or seals.over(place.condition, place.arguments)
+        yield Piece(data=data, rows=count, below=place.below, seals=covered)
 
 
 def _places(asked: Search, below: int) -> Iterator[_Place]:
@@ -67,7 +73,7 @@ def _places(asked: Search, below: int) -> Iterator[_Place]:
     in_time, times = _in_time(asked)
     while below > above + 1:
         lowest = max(above, below - 1 - _NEIGHBOURS)
-        yield _Place(f"id > %s AND id < %s{in_time}", [lowest, below, *times], lowest + 1)
+        yield _Place(f"id > %s AND id < %s{in_time}", [lowest, below, *times], lowest + 1, (lowest, below))
         below = lowest + 1
 
 
@@ -144,7 +150,9 @@ def _with_details(asked: Search, names: Sequence[str], form: str, below: int) ->
         events = AuditEvent.objects.filter(pk__in=keys).order_by("-pk").only("pk", "canon", "payload_digest")
         kept = payloads.texts(events)
         cells = [proof.cells(json.loads(event.canon), kept.get(event.pk)) for event in events]
-        yield Piece(data=written(cells, names, form), rows=len(cells), below=keys[-1])
+        place = _of_keys(keys)
+        covered = seals.over(place.condition, place.arguments)
+        yield Piece(data=written(cells, names, form), rows=len(cells), below=place.below, seals=covered)
 
 
 def written(cells: Sequence[Mapping[str, str]], names: Sequence[str], form: str) -> bytes:

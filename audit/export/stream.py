@@ -4,15 +4,16 @@ What breaks off is recorded as incomplete. The end holds the file's digest, so t
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.db import transaction
 
 from audit import context
 from audit.export import rows
-from audit.models import AuditEvent, AuditLeaf
+from audit.export.seals import SealRange
+from audit.models import AuditEvent
 from audit.recorder import Outcome, record
 from audit.search import Search
 from audit.vocabulary import TrailEvent
@@ -41,14 +42,14 @@ def stream(export: Export) -> Iterator[bytes]:
 
 
 def _told(export: Export, cause: context.Cause, started: AuditEvent) -> Iterator[bytes]:
-    digest, count, below, complete = hashlib.sha256(), 0, started.pk, False
+    digest, count, seals, complete = hashlib.sha256(), 0, SealRange(), False
     try:
         top = rows.heading(export.columns, export.form, export.bom)
         digest.update(top)
         yield top
         for piece in rows.pieces(export.search, export.columns, export.form, below=started.pk):
             digest.update(piece.data)
-            count, below = count + piece.rows, piece.below
+            count, seals = count + piece.rows, seals.with_rows_of(piece.seals)
             yield piece.data
         complete = True
     finally:
@@ -59,15 +60,8 @@ def _told(export: Export, cause: context.Cause, started: AuditEvent) -> Iterator
             "sha256": digest.hexdigest(),
             "complete": complete,
             "started_by_event": str(started.event_id),
-            **seals(lowest=below, below=started.pk),
+            **asdict(seals),
         }
         # The response outlives its request, so the cause is taken up again.
         with context.caused_by(cause), transaction.atomic():
             record(TrailEvent.EXPORT_FINISHED, why=export.reason, outcome=outcome, facts=manifest)
-
-
-def seals(*, lowest: int, below: int) -> Mapping[str, int | None]:
-    """The seals over a span of events; None where nothing in it is sealed yet."""
-    leaves = AuditLeaf.objects.filter(event_pk__gte=lowest, event_pk__lt=below).order_by("event_pk")
-    numbers = leaves.values_list("seal_n", flat=True)
-    return {"first_seal": numbers.first(), "last_seal": numbers.last()}

@@ -94,6 +94,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'audit seal',
                 'verbose_name_plural': 'audit seals',
+                'constraints': [models.CheckConstraint(condition=models.Q(('n__gt', 0)), name='audit_seal_positive')],
             },
         ),
         migrations.CreateModel(
@@ -129,7 +130,7 @@ class Migration(migrations.Migration):
                 'ordering': ['-id'],
                 'permissions': [('export_auditevent', 'Can export audit events')],
                 'indexes': [models.Index(fields=['who_id', 'id'], name='audit_who'), models.Index(fields=['what', 'id'], name='audit_what'), models.Index(fields=['target_type', 'target_id', 'id'], name='audit_target'), models.Index(fields=['request_id'], name='audit_request'), models.Index(condition=models.Q(('parent_event_id__isnull', False)), fields=['parent_event_id'], name='audit_parent'), models.Index(fields=['at', 'id'], name='audit_at')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('outcome__in', ['success', 'failure', 'refused'])), name='audit_outcome_known')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('outcome__in', ['success', 'failure', 'refused'])), name='audit_outcome_known'), models.CheckConstraint(condition=models.Q(('id__gt', 0)), name='audit_id_positive')],
             },
         ),
         migrations.CreateModel(
@@ -184,7 +185,7 @@ class Migration(migrations.Migration):
                 ('bom', models.BooleanField(default=False, verbose_name='for Excel (byte order mark)')),
                 ('columns', models.JSONField(default=list, verbose_name='columns')),
                 ('reason', models.CharField(max_length=500, verbose_name='reason')),
-                ('state', models.CharField(choices=[('queued', 'Queued'), ('running', 'Being prepared'), ('ready', 'Ready'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('expired', 'Expired')], default='queued', max_length=9, verbose_name='state')),
+                ('state', models.CharField(choices=[('waiting', 'Waiting for approval'), ('queued', 'Queued'), ('running', 'Being prepared'), ('ready', 'Ready'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('expired', 'Expired')], default='queued', max_length=9, verbose_name='state')),
                 ('request_id', models.UUIDField(verbose_name='request')),
                 ('started_event_id', models.UUIDField(null=True)),
                 ('below_pk', models.PositiveBigIntegerField(help_text='Events from this key on are not in it.', null=True)),
@@ -192,6 +193,9 @@ class Migration(migrations.Migration):
                 ('bytes_done', models.PositiveBigIntegerField(default=0)),
                 ('proofs_done', models.PositiveBigIntegerField(default=0, help_text='Bytes of the proofs, in a package.')),
                 ('rows_done', models.PositiveBigIntegerField(default=0, verbose_name='rows')),
+                ('unsealed', models.PositiveBigIntegerField(default=0, verbose_name='not sealed when exported')),
+                ('first_seal', models.PositiveBigIntegerField(null=True)),
+                ('last_seal', models.PositiveBigIntegerField(null=True)),
                 ('rows_expected', models.PositiveBigIntegerField(null=True)),
                 ('lease_until', models.DateTimeField(null=True)),
                 ('created_at', models.DateTimeField(verbose_name='asked')),
@@ -208,7 +212,7 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'exports',
                 'ordering': ['-id'],
                 'indexes': [models.Index(fields=['state', 'lease_until'], name='export_due')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('state__in', ['queued', 'running', 'ready', 'failed', 'cancelled', 'expired'])), name='export_state_known'), models.CheckConstraint(condition=models.Q(('form__in', ['csv', 'jsonl', 'zip'])), name='export_form_known'), models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='export_has_reason')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('state__in', ['waiting', 'queued', 'running', 'ready', 'failed', 'cancelled', 'expired'])), name='export_state_known'), models.CheckConstraint(condition=models.Q(('form__in', ['csv', 'jsonl', 'zip'])), name='export_form_known'), models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='export_has_reason')],
             },
         ),
         migrations.CreateModel(

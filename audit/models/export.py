@@ -14,6 +14,7 @@ class ExportForm(models.TextChoices):
 
 
 class ExportState(models.TextChoices):
+    WAITING = "waiting", _("Waiting for approval")
     QUEUED = "queued", _("Queued")
     RUNNING = "running", _("Being prepared")
     READY = "ready", _("Ready")
@@ -42,6 +43,9 @@ class AuditExport(models.Model):
     bytes_done = models.PositiveBigIntegerField(default=0)
     proofs_done = models.PositiveBigIntegerField(default=0, help_text="Bytes of the proofs, in a package.")
     rows_done = models.PositiveBigIntegerField(_("rows"), default=0)
+    unsealed = models.PositiveBigIntegerField(_("not sealed when exported"), default=0)
+    first_seal = models.PositiveBigIntegerField(null=True)
+    last_seal = models.PositiveBigIntegerField(null=True)
     rows_expected = models.PositiveBigIntegerField(null=True)
     lease_until = models.DateTimeField(null=True)
     created_at = models.DateTimeField(_("asked"))

@@ -90,6 +90,7 @@ class AuditEvent(AppendOnlyModel):
             models.CheckConstraint(
                 condition=models.Q(outcome__in=["success", "failure", "refused"]), name="audit_outcome_known"
             ),
+            models.CheckConstraint(condition=models.Q(id__gt=0), name="audit_id_positive"),
         ]
         permissions = [("export_auditevent", "Can export audit events")]
 
@@ -128,6 +129,7 @@ class AuditSeal(AppendOnlyModel):
     class Meta:
         verbose_name = _("audit seal")
         verbose_name_plural = _("audit seals")
+        constraints = [models.CheckConstraint(condition=models.Q(n__gt=0), name="audit_seal_positive")]
 
     def __str__(self) -> str:
         return f"{self.n}"

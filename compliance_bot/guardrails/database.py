@@ -1,5 +1,6 @@
 """Database triggers: rules that hold even against whoever goes round the application."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,26 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.signals import post_migrate
+
+# Name and definition of the triggers in a database; PostgreSQL's with the function that they call.
+_STORED = {
+    "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'",
+    "postgresql": """SELECT t.tgname, replace(pg_get_triggerdef(t.oid), ' ON ' || n.nspname || '.', ' ON ') || p.prosrc
+        FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_proc p ON p.oid = t.tgfoid
+        WHERE NOT t.tgisinternal AND t.tgenabled = 'A' AND n.nspname = current_schema()""",
+}
+_FUNCTION = re.compile(r"CREATE FUNCTION (\w+)\(\).*?\$\$(.*?)\$\$", re.DOTALL)
+_TRIGGER = re.compile(r"CREATE TRIGGER (\w+) [^;]*EXECUTE FUNCTION (\w+)\(\)")
+
+
+def _written(vendor: str, script: str) -> dict[str, str]:
+    """By name, the definitions as the database hands them out, white space aside."""
+    if vendor == "sqlite":
+        statements = [statement.rstrip(";") for statement in script.strip().split("\n\n")]
+        return {statement.split()[2]: " ".join(statement.split()) for statement in statements}
+    bodies = dict(_FUNCTION.findall(script))
+    return {found[1]: " ".join((found[0] + bodies[found[2]]).split()) for found in _TRIGGER.finditer(script)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +67,18 @@ class Guards:
                     cursor.execute(f"DROP FUNCTION IF EXISTS {name}()")
 
     def missing(self, connection: BaseDatabaseWrapper) -> set[str]:
-        """Names of the triggers that are not there, or could be silenced. Empty where the tables do not exist yet."""
+        """Names of the triggers that are not there, do something else, or could be silenced.
+
+        Empty where the tables do not exist yet.
+        """
         if not set(self.tables.values()) <= set(connection.introspection.table_names()):
             return set()
-        query = {
-            "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
-            "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'A'",
-        }[connection.vendor]
+        script = self.sqlite if connection.vendor == "sqlite" else self.postgresql
+        wanted = _written(connection.vendor, script)
         with connection.cursor() as cursor:
-            cursor.execute(query)
-            return set(self.tables) - {name for (name,) in cursor.fetchall()}
+            cursor.execute(_STORED[connection.vendor])
+            there = {name: " ".join(definition.split()) for name, definition in cursor.fetchall()}
+        return {name for name in self.tables if there.get(name) != wanted[name]}
 
     def watch(self, app: AppConfig) -> None:
         """Install after every migration of ``app``, and let ``check --database`` say when one is missing."""

@@ -81,8 +81,8 @@ def test_a_look_that_was_denied_is_none(request_: ApprovalRequest) -> None:
 
 def test_an_officer_approves(request_: ApprovalRequest) -> None:
     html = decide(browser(people.olivia()), request_, approve="1")
-    assert "Approved: it is on its way." in html
-    assert state(request_) == ApprovalState.EXECUTED
+    assert "Approved." in html
+    assert state(request_) == ApprovalState.EXECUTING
 
 
 def test_a_double_click_has_one_outcome_and_a_plain_message(request_: ApprovalRequest) -> None:

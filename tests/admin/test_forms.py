@@ -12,7 +12,7 @@ from compliance_bot.guardrails import secrets as stores
 from tests import people, world
 from workflows import roles
 from workflows.domain.states import MessageState
-from workflows.models import Audience, Cadence, Channel, Message, SecretRef, Source, Workflow
+from workflows.models import Audience, Cadence, Channel, Delivery, Message, SecretRef, Source, Workflow
 
 pytestmark = pytest.mark.django_db
 
@@ -188,7 +188,9 @@ class TestMessage:
         url = reverse("admin:workflows_message_progress", args=[Message.objects.get().pk])
         progress = author.get(url).json()
         assert (progress["state"], progress["total"], progress["final"]) == ("released", 1, False)
-        assert progress["counts"] == [{"state": "queued", "label": "Queued", "count": 1}]
+        (queued,) = progress["counts"]
+        assert (queued["state"], queued["label"], queued["count"]) == ("queued", "Queued", 1)
+        assert author.get(queued["url"]).context["cl"].queryset.get() == Delivery.objects.get()
 
 
 class TestWorkflow:

@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from audit import context
+from compliance_bot.guardrails import policy
 from tests import people, world
 from workflows.models import (
     ApprovalRequest,
@@ -23,18 +24,22 @@ from workflows.models import (
     Digest,
     Item,
     Message,
+    PolicyOverride,
     Run,
     SecretRef,
+    SendingPause,
     Source,
+    StandingApproval,
     Workflow,
 )
-from workflows.services import messages
+from workflows.services import messages, pauses, standing
 
 pytestmark = pytest.mark.django_db
 
+OVERRIDABLE = [key for key in policy.KEYS if key.endswith((".quorum", ".delay_minutes", ".expires_after_hours"))]
 LISTS = [
-    *("approvalrequest", "audience", "channel", "delivery", "digest", "item", "message", "run", "secretref"),
-    *("source", "workflow"),
+    *("approvalrequest", "audience", "channel", "delivery", "digest", "item", "message", "policyoverride", "run"),
+    *("secretref", "sendingpause", "source", "standingapproval", "workflow"),
 ]
 
 
@@ -64,7 +69,11 @@ def one_more_of_everything(owner: User) -> None:
         workflow=flow, run_key=name, digest_kind="update", due_at=timezone.now(), state="succeeded", request_id=uuid4()
     )
     Digest.objects.create(run=run, workflow=flow, kind="update", content={"entries": []}, created_at=timezone.now())
+    until = timezone.now() + timedelta(days=1)
+    standing.ask(workflow=flow, by=person, until=until, messages_per_day=1, reason="Every two hours")
+    pauses.pause(by=person, reason="Wrong figures", target=robot)
     with context.acting(person):
+        PolicyOverride.objects.create(key=OVERRIDABLE[PolicyOverride.objects.count()], value=1)
         for to in (group, world.audience(robot, name=f"Small {name}", size=2)):
             messages.submit(message_id=world.message(person, to, subject=name).pk, by=person)
 
@@ -119,23 +128,27 @@ def test_every_table_of_the_loop_was_in_the_lists_above(sam: User) -> None:
         Digest,
         Item,
         Message,
+        PolicyOverride,
         Run,
         SecretRef,
+        SendingPause,
         Source,
+        StandingApproval,
         Workflow,
     ):
         assert model._default_manager.exists()
         assert model._meta.model_name in LISTS
 
 
-def test_nothing_of_the_loop_or_the_trail_is_deleted_from_a_page(client: Client) -> None:
+def test_only_configuration_is_deleted_from_a_page(client: Client) -> None:
     request = client.get(reverse("admin:index")).wsgi_request
     deletable: list[str] = [
         model._meta.label
         for model, page in admin.site._registry.items()
         if model._meta.app_label != "auth" and page.has_delete_permission(request)
     ]
-    assert deletable == []
+    configuration = {"Audience", "Channel", "PolicyOverride", "Source", "Workflow"}
+    assert set(deletable) == {f"workflows.{name}" for name in configuration}
 
 
 def test_only_our_own_pages_are_registered() -> None:

@@ -13,6 +13,7 @@ ROOMS = ("audit", "compliance_bot", "workflows")
 # Where such a write stands without its event, and why that is in order.
 ALLOWED: Mapping[str, str] = {
     # What the trail keeps for itself.
+    "audit/export/jobs.py: let_go": "The approval that it follows from is recorded.",
     "audit/export/jobs.py: _save": "How far a file was written; its start and its end are recorded.",
     "audit/export/jobs.py: _slice": "The same: the worker's time is over.",
     "audit/export/jobs.py: reserve": "The same: a worker's claim.",
@@ -33,6 +34,7 @@ ALLOWED: Mapping[str, str] = {
     "workflows/schedules.py: sync": "The queue's schedules are as the release says.",
     # Configuration, saved one by one: signals put the difference on the trail.
     "workflows/admin/channel.py: ChannelForm.save_secrets": "Saves instances, so audit.diffs records the difference.",
+    "workflows/services/changes.py: write": "Saves and deletes instances, so audit.diffs records the difference.",
     # Configuration, a column that is no configuration and is not tracked.
     "workflows/services/schedule.py: plan": "When a rhythm is due next follows from the rhythm.",
     # One step of a service that records the whole.
@@ -47,7 +49,7 @@ ALLOWED: Mapping[str, str] = {
     # When somebody looks again: no fact about the world.
     "workflows/services/delivery.py: _hold_back": "Waiting for the pace.",
     "workflows/services/delivery.py: _plan_next": "When a worker looks at the message again.",
-    "workflows/services/delivery.py: resume": "When a worker looks at the messages again; the repair is recorded.",
+    "workflows/services/messages.py: look_again": "When a worker looks at the messages again.",
     "workflows/services/messages.py: wake": "When a worker looks at the message again.",
     "workflows/services/pacing.py: take_slot": "A minute's memory of the pace; the attempt is recorded.",
 }  # fmt: skip

@@ -18,6 +18,7 @@ from audit.models import AuditEvent, AuditForwarder, AuditHold, AuditPurge, Audi
 from audit.recorder import Outcome, record
 from audit.verification import Tally, verify_and_record
 from audit.vocabulary import AccessEvent, TrailEvent
+from compliance_bot.guardrails import policy
 
 pytestmark = pytest.mark.django_db
 
@@ -72,9 +73,20 @@ def test_every_check_says_what_it_promises() -> None:
 class TestWhatIsMissing:
     @pytest.mark.usefixtures("installed")
     def test_a_seal(self) -> None:
-        record(AccessEvent.DENIED)
+        pk = record(AccessEvent.DENIED).pk
         assert found("sealing") == []
-        assert found("sealing", timedelta(minutes=2)) == ["sealing events wait for a seal for more than a minute"]
+        late = f"event {pk} has waited for its seal for more than two minutes"
+        assert found("sealing", timedelta(minutes=3)) == [late]
+
+    @pytest.mark.usefixtures("installed")
+    def test_a_purge_that_fails_every_night(self) -> None:
+        days = policy.current().audit.retention_days
+        pk = record(AccessEvent.DENIED).pk
+        seal()
+        assert found("overdue", timedelta(days=days + 1)) == []
+        (line,) = found("overdue", timedelta(days=1000))
+        assert "still not archived and purged" in line
+        assert AuditEvent.objects.filter(pk=pk).exists()
 
     def test_a_guard(self) -> None:
         on = " ON audit_auditevent" if connection.vendor == "postgresql" else ""
@@ -301,4 +313,4 @@ class TestBadge:
             record(TrailEvent.CHECKED)
         with CaptureQueriesContext(connection) as queries:
             self.told()
-        assert len(queries) <= 5
+        assert len(queries) <= 6

@@ -96,6 +96,16 @@ def test_the_database_refuses_what_is_on_hold(ann: User) -> None:
         AuditPayload.objects.filter(event_pk=event.pk).delete()
 
 
+def test_details_that_were_taken_away_are_found(ann: User) -> None:
+    one, other = told(ann), told(ann)
+    erase("--event", str(one.event_id))
+    triggers.GUARDS.remove(connection)
+    AuditPayload.objects.filter(event_pk=other.pk).delete()
+    sealing.sweep(timezone.now())
+    found = [f"{problem.where}: {problem.what}" for problem in verify(timezone.now(), Tally())]
+    assert found == [f"event {other.pk}: its details are gone, but the trail tells of no erasing"]
+
+
 def test_details_that_were_changed_are_found(ann: User) -> None:
     one, other = told(ann), told(ann, phone="another")
     triggers.GUARDS.remove(connection)

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -12,7 +13,7 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audit import proof
+from audit import proof, sealing, triggers
 from audit.export import columns
 from audit.export.stream import Export, stream
 from audit.models import AuditEvent
@@ -200,6 +201,44 @@ def test_the_manifest_names_the_seals() -> None:
     exported(asked=Search())
     facts = AuditEvent.objects.latest("pk").facts
     assert (facts["first_seal"], facts["last_seal"]) == (1, 3)
+
+
+def manifest() -> dict[str, Any]:
+    return dict(AuditEvent.objects.filter(what="trail.export_finished").latest("pk").facts)
+
+
+@pytest.mark.parametrize("names", [columns.DEFAULT, columns.chosen(["details"])])
+def test_the_manifest_counts_the_rows_that_no_seal_covers_yet(names: Sequence[str]) -> None:
+    denied()
+    exported(names=names)
+    assert (manifest()["first_seal"], manifest()["last_seal"], manifest()["unsealed"]) == (None, None, len(WHYS))
+    sealing.sweep(timezone.now())
+    denied(["later", "latest"])
+    exported(names=names)
+    assert (manifest()["first_seal"], manifest()["last_seal"], manifest()["unsealed"]) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("asked", [DENIED, Search(since=timezone.now() - timedelta(days=1))])
+def test_the_manifest_names_the_seal_of_an_event_that_was_committed_late(asked: Search) -> None:
+    late, *_others = denied(["late", "in time", "in time too"])
+    columns_of_it = {field.name: getattr(late, field.attname) for field in AuditEvent._meta.fields}
+    triggers.GUARDS.remove(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM audit_auditevent WHERE id = %s", [late.pk])
+    sealing.sweep(timezone.now())
+    AuditEvent(**columns_of_it).save(force_insert=True)
+    triggers.GUARDS.install(connection)
+    sealing.sweep(timezone.now())
+    exported(asked=asked)
+    assert (manifest()["first_seal"], manifest()["last_seal"]) == (1, 2)
+
+
+def test_the_manifest_tells_only_of_seals_over_its_rows() -> None:
+    for why in ("before", "wanted", "after"):
+        denied([why])
+        sealing.sweep(timezone.now())
+    exported(asked=Search(q="wanted"))
+    assert (manifest()["first_seal"], manifest()["last_seal"], manifest()["unsealed"]) == (2, 2, 0)
 
 
 def test_a_download_that_breaks_off_is_recorded_as_incomplete() -> None:

@@ -15,9 +15,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django_q.models import OrmQ
 
+from audit import sealing
 from audit.export import columns, files, jobs, rows
 from audit.export.stream import Export
-from audit.models import AuditEvent, AuditExport
+from audit.models import AuditEvent, AuditExport, AuditSeal
 from audit.recorder import record
 from audit.search import Search
 from audit.vocabulary import AccessEvent
@@ -92,6 +93,24 @@ class TestAJob:
             "ready",
             AuditEvent.objects.filter(pk__lt=now_of(job).below_pk).count(),
         )
+
+    @pytest.mark.parametrize(("form", "unsealed"), [("csv", 2), ("zip", 0)])
+    def test_tells_over_all_slices_which_seals_cover_it(
+        self, audrey: User, form: str, unsealed: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(3000)
+        sealing.sweep(timezone.now())
+        for _ in range(2):
+            record(AccessEvent.DENIED, why="not sealed")
+        monkeypatch.setattr("audit.export.rows._NEIGHBOURS", 700)
+        monkeypatch.setattr("audit.export.package._CHUNK", 700)
+        monkeypatch.setattr("audit.export.jobs._SLICE", 0)
+        job = asked(audrey, form)
+        while now_of(job).state in {"queued", "running"}:
+            jobs.work(job.pk)
+        facts, seals = last("trail.export_finished").facts, AuditSeal.objects.count()
+        assert (facts["first_seal"], facts["last_seal"], facts["unsealed"]) == (1, seals, unsealed)
+        assert now_of(job).unsealed == unsealed
 
     def test_goes_on_after_a_crash_where_it_was_saved(self, audrey: User, monkeypatch: pytest.MonkeyPatch) -> None:
         fill(300)
@@ -284,6 +303,14 @@ class TestThePage:
         response = auditor.get(url)
         assert b"".join(response) == files.finished(job).read_bytes()
         assert last("trail.export_downloaded").who_label == "audrey"
+
+    def test_the_list_tells_how_many_rows_no_seal_covered(self, auditor: Client, audrey: User) -> None:
+        sealing.sweep(timezone.now())
+        for _ in range(137):
+            record(AccessEvent.DENIED, why="not sealed")
+        ready(audrey)
+        html = auditor.get(reverse("admin:audit_auditexport_changelist")).content.decode()
+        assert '<td class="field-unsealed">137</td>' in html
 
     def test_nobody_else_sees_or_downloads_or_cancels_it_not_even_a_superuser(self, audrey: User) -> None:
         job = ready(audrey)

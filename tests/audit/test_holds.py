@@ -141,13 +141,14 @@ class TestReleasing:
 
     def test_each_other_refusal_is_on_the_trail_too(self) -> None:
         nora = people.nora()
-        for refused in (
+        calls: list[Callable[[], object]] = [
             lambda: holds.ask_release(self.hold.pk, nora, "Closed"),
             lambda: holds.confirm_release(self.hold.pk, nora),
             lambda: holds.confirm_release(self.hold.pk, self.oscar),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(holds.HoldRefused):
-                refused()
+                call()
         events = AuditEvent.objects.filter(what="trail.hold_release_refused", target_id=str(self.hold.pk))
         assert [event.who_label for event in events.order_by("pk")] == ["nora", "nora", "oscar"]
 
@@ -307,3 +308,20 @@ class TestThePages:
 
     def test_grants_can_be_looked_at(self) -> None:
         assert self.client(self.olivia).get(reverse("admin:audit_auditpurgegrant_changelist")).status_code == 200
+
+
+def test_who_asked_for_the_release_cannot_confirm_it_and_the_trail_tells() -> None:
+    olivia = people.olivia()
+    held = hold(who="alice")
+    holds.ask_release(held.pk, olivia, "The case is closed")
+    with pytest.raises(holds.HoldRefused):
+        holds.confirm_release(held.pk, olivia)
+    event = AuditEvent.objects.get(what="trail.hold_release_refused")
+    assert (event.who_label, event.outcome, event.target_id) == ("olivia", "refused", str(held.pk))
+
+
+@pytest.mark.parametrize("reason", ["x" * 501, " ", "\x00"])
+def test_a_reason_that_cannot_be_kept_is_refused_by_name(reason: str) -> None:
+    with pytest.raises(holds.HoldRefused) as refusal:
+        holds.ask_release(hold(who="alice").pk, people.olivia(), reason)
+    assert refusal.value.field == "reason"

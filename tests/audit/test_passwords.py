@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import make_password
-from django.contrib.auth.management.commands import changepassword
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
@@ -15,9 +14,14 @@ from django.urls import reverse
 from audit import payloads
 from audit.models import AuditEvent
 from tests import people
+from workflows.domain.states import Verdict
+from workflows.models import ApprovalRequest
+from workflows.services import approvals
 
 pytestmark = pytest.mark.django_db
 
+# The first is what new hashes are made with; those of the tests' people are of the second kind.
+NEWER_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher", "django.contrib.auth.hashers.MD5PasswordHasher"]
 OLD, NEW = "correct horse battery", "a quite new password"
 
 
@@ -32,10 +36,15 @@ def on_their_own_page(user: User) -> None:
     assert signed_in(user).post(reverse("admin:password_change"), form).status_code == 302
 
 
-def on_the_page_of_a_superuser(user: User) -> None:
+def on_the_page_of_a_superuser_and_approved(user: User) -> None:
     url = reverse("admin:auth_user_password_change", args=[user.pk])
     form = {"password1": NEW, "password2": NEW, "usable_password": "true"}
-    assert signed_in(people.sam()).post(url, form).status_code == 302
+    superuser = signed_in(people.sam())
+    held = superuser.post(url, form).context["held"]
+    superuser.post(reverse("admin:workflows_change_ask"), {"held": held, "reason": "Forgotten"})
+    assert not AuditEvent.objects.filter(what="user.password_changed").exists()
+    request = ApprovalRequest.objects.get()
+    approvals.decide(approval_id=request.pk, verdict=Verdict.APPROVE, by=people.olivia(), reason="Agreed")
 
 
 def by_the_command(user: User) -> None:
@@ -64,7 +73,7 @@ def by_taking_it_away(user: User) -> None:
 
 WAYS: list[tuple[Callable[[User], None], str]] = [
     (on_their_own_page, "alice"),
-    (on_the_page_of_a_superuser, "sam"),
+    (on_the_page_of_a_superuser_and_approved, "olivia"),
     (by_the_command, "system"),
     (in_the_shell, "system"),
     (in_the_shell_that_column_alone, "system"),
@@ -77,7 +86,7 @@ WAYS: list[tuple[Callable[[User], None], str]] = [
 def test_a_new_password_is_on_the_trail_once(
     change: Callable[[User], None], who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changepassword.getpass, "getpass", lambda prompt: NEW)  # a terminal is asked otherwise
+    monkeypatch.setattr("getpass.getpass", lambda prompt: NEW)  # a terminal is asked otherwise
     alice = people.alice()
     change(alice)
     event = AuditEvent.objects.get(what="user.password_changed")
@@ -85,23 +94,28 @@ def test_a_new_password_is_on_the_trail_once(
     assert (event.outcome, event.facts, event.payload_digest) == ("success", {}, None)
 
 
-def test_taking_a_password_away_is_not_taken_for_a_newer_hash(settings: Any) -> None:
+@pytest.mark.parametrize("change", [change for change, _who in WAYS])
+def test_a_new_password_is_not_taken_for_a_newer_hash(
+    change: Callable[[User], None], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getpass", lambda prompt: NEW)
     alice = people.alice()
-    settings.PASSWORD_HASHERS = [
-        "django.contrib.auth.hashers.ScryptPasswordHasher",
-        "django.contrib.auth.hashers.MD5PasswordHasher",
-    ]
-    by_taking_it_away(alice)
+    settings.PASSWORD_HASHERS = NEWER_HASHERS
+    change(alice)
     assert AuditEvent.objects.filter(what="user.password_changed").count() == 1
+
+
+def test_each_of_two_new_passwords_of_one_object_is_on_the_trail() -> None:
+    alice = people.alice()
+    in_the_shell(alice)
+    as_a_ready_hash(alice)
+    assert AuditEvent.objects.filter(what="user.password_changed").count() == 2
 
 
 def test_the_same_password_under_a_newer_hash_is_no_change(settings: Any) -> None:
     alice = people.alice()
     before = alice.password
-    settings.PASSWORD_HASHERS = [
-        "django.contrib.auth.hashers.ScryptPasswordHasher",
-        "django.contrib.auth.hashers.MD5PasswordHasher",
-    ]
+    settings.PASSWORD_HASHERS = NEWER_HASHERS
     assert Client().login(username="alice", password=OLD)
     alice.refresh_from_db()
     assert alice.password != before
@@ -133,7 +147,7 @@ def test_a_new_account_is_on_the_trail_without_its_password() -> None:
 def test_neither_password_nor_hash_is_in_any_event(
     change: Callable[[User], None], who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changepassword.getpass, "getpass", lambda prompt: NEW)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: NEW)
     alice = people.alice()
     before = alice.password
     change(alice)

@@ -21,6 +21,7 @@ from audit.models import AuditEvent, AuditExport, AuditReport
 from audit.recorder import record
 from audit.vocabulary import AccessEvent
 from tests import people
+from tests.product import free_port
 from workflows import roles
 
 pytestmark = pytest.mark.django_db
@@ -123,12 +124,47 @@ def test_an_owner_who_may_no_longer_export_gets_none(audrey: User) -> None:
     assert (event.outcome, event.why) == ("refused", "Its owner may no longer export.")
 
 
+def test_that_it_was_switched_off_is_told(audrey: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "AUDIT_MAIL", ["compliance@example.com"])
+    report(audrey)
+    audrey.groups.clear()
+    run(datetime(2026, 3, 5, 7, tzinfo=SHANGHAI))
+    (told,) = mail.outbox
+    assert told.subject == "Report Denied 拒绝 was switched off"
+    assert told.body == "Denied 拒绝 was switched off: Its owner may no longer export."
+
+
+def test_that_it_could_not_be_made_is_told(audrey: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "AUDIT_MAIL", ["compliance@example.com"])
+    Path(settings.AUDIT_REPORT_DIR).write_text("a file where the folder should be", encoding="utf-8")
+    report(audrey)
+    run(datetime(2026, 3, 5, 7, tzinfo=SHANGHAI))
+    (told,) = mail.outbox
+    assert told.subject == "Report Denied_拒绝-2026-03-04.csv could not be made"
+    assert "File exists" in told.body
+
+
+def test_a_receiver_that_cannot_be_told_does_not_undo_the_record_of_the_failure(
+    audrey: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "AUDIT_MAIL", ["compliance@example.com"])
+    monkeypatch.setattr(settings, "EMAIL_BACKEND", "django.core.mail.backends.smtp.EmailBackend")
+    monkeypatch.setattr(settings, "EMAIL_HOST", "127.0.0.1")
+    monkeypatch.setattr(settings, "EMAIL_PORT", free_port())
+    Path(settings.AUDIT_REPORT_DIR).write_text("a file where the folder should be", encoding="utf-8")
+    report(audrey)
+    run(datetime(2026, 3, 5, 7, tzinfo=SHANGHAI))
+    assert AuditExport.objects.get().state == "failed"
+    assert AuditEvent.objects.filter(what="trail.export_finished", outcome="failure").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [
         ("", ""),
         ("rate limit", "q=rate+limit"),
         ("why?", "q=why%3F"),
+        ("cut \ud83d off", "q=cut+++off"),
         ("?what=access.denied&since=2026-01-01", "what=access.denied"),
     ],
 )

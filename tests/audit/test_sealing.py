@@ -192,6 +192,38 @@ class TestATamperedTrailIsFoundOut:
         self.run("UPDATE audit_auditevent SET at = %s WHERE id = %s", forged.at - timedelta(days=9), forged.pk)
         assert "has waited for a seal for too long" in problems()[-1]
 
+    @pytest.mark.parametrize("seal_n", [0, 10**9])
+    def test_a_row_put_in_with_a_leaf_under_no_seal(self, seal_n: int) -> None:
+        forged = record(AccessEvent.DENIED, why="never looked at")
+        self.run(
+            "INSERT INTO audit_auditleaf (event_pk, seal_n, position, row_hash) "
+            "SELECT id, %s, 0, row_hash FROM audit_auditevent WHERE id = %s",
+            seal_n,
+            forged.pk,
+        )
+        assert problems() == [f"event {forged.pk}: its leaf was put in: there is no seal {seal_n}"]
+
+    def test_a_leaf_far_ahead_does_not_stop_the_sealer(self) -> None:
+        leaf = "INSERT INTO audit_auditleaf (event_pk, seal_n, position, row_hash) SELECT %s, 10, 0, row_hash "
+        self.run(leaf + "FROM audit_auditleaf WHERE event_pk = %s", 10**9, self.pks[0])
+        late = events(1)[0]
+        assert sealing.status(timezone.now() + timedelta(minutes=2))[1]
+        sealing.seal_due(timezone.now() + sealing.PATIENCE)
+        assert AuditLeaf.objects.filter(event_pk=late).exists()
+
+    @pytest.mark.parametrize("pk", [0, -7])
+    def test_a_row_put_in_below_the_first(self, pk: int) -> None:
+        """The table's own rule has to be taken away first."""
+        forged = record(AccessEvent.DENIED).pk
+        if connection.vendor == "sqlite":
+            self.run("PRAGMA ignore_check_constraints = 1")
+        else:
+            self.run("ALTER TABLE audit_auditevent DROP CONSTRAINT audit_id_positive")
+        self.run("UPDATE audit_auditevent SET row_mac = nonce, id = %s WHERE id = %s", pk, forged)
+        if connection.vendor == "sqlite":
+            self.run("PRAGMA ignore_check_constraints = 0")
+        assert problems() == [f"event {pk}: was not recorded by this installation: its MAC is wrong"]
+
     def test_the_newest_seals_cut_off(self) -> None:
         for table, column in (("auditseal", "n"), ("auditleaf", "seal_n")):
             self.run(f"DELETE FROM audit_{table} WHERE {column} = 2")  # noqa: S608

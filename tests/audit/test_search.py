@@ -293,13 +293,25 @@ class TestTheForm:
             ("request=abc", "request", "not a request id"),
             ("colour=red", "__all__", "no field called “colour”"),
             (f"q={'x' * 501}", "q", "at most 500"),
-            ("q=%00", "q", "Null characters"),
         ],
     )
     def test_impossible_input_is_told_at_its_field(self, address: str, field: str, said: str) -> None:
         form = SearchForm(QueryDict(address))
         assert not form.is_valid()
         assert said in str(form.errors[field])
+
+    @pytest.mark.parametrize("field", ["q", "who", "object", "why"])
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(text=st.text(st.sampled_from("a群 \x00\ud800\udc80\udfff"), max_size=20))
+    def test_text_that_no_event_can_hold_is_a_search_too(self, field: str, text: str) -> None:
+        form = SearchForm({field: text})
+        assert form.is_valid(), form.errors
+        search.page(form.search(), size=5)
+        assert self.search(form.search().address()) == form.search()
+
+    def test_a_nul_parts_words_as_it_does_in_what_was_recorded(self) -> None:
+        record(AccessEvent.DENIED, why="rate\x00limit")
+        assert [event.why for event in search.page(self.search("q=rate%00limit"), size=5).events] == ["rate\ufffdlimit"]
 
 
 class TestThePage:

@@ -3,9 +3,10 @@
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 
-from audit import triggers
-from audit.models import AuditEvent
+from audit import sealing, triggers
+from audit.models import AuditEvent, AuditLeaf
 from audit.recorder import record
 from audit.vocabulary import AccessEvent
 
@@ -53,5 +54,26 @@ def test_a_dropped_guard_is_noticed_and_put_back() -> None:
     connection.cursor().execute(f"DROP TRIGGER audit_auditevent_kept{on}")
     with pytest.raises(CommandError, match="the database lacks its guards: audit_auditevent_kept"):
         call_command("check", tags=["database"], databases=["default"])
+
+
+@pytest.mark.parametrize("name", ["audit_auditevent_kept", "audit_auditleaf_under_seal"])
+def test_a_guard_that_does_nothing_any_more_is_noticed(name: str) -> None:
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'"
+            )
+        else:
+            cursor.execute(f"DROP TRIGGER {name}")
+            cursor.execute(f"CREATE TRIGGER {name} BEFORE DELETE ON audit_auditleaf BEGIN SELECT 1; END")
+    assert triggers.GUARDS.missing(connection) == {name}
+
+
+@pytest.mark.parametrize(("seal_n", "position"), [(10**9, 0), (1, 10**6)])
+def test_a_leaf_without_a_place_under_a_seal_is_refused(seal_n: int, position: int) -> None:
+    record(AccessEvent.DENIED)
+    sealing.sweep(timezone.now())
+    with pytest.raises(DatabaseError, match="has its place under a seal"), transaction.atomic():
+        AuditLeaf.objects.create(event_pk=10**6, seal_n=seal_n, position=position, row_hash=bytes(32))
     triggers.GUARDS.install(connection)
     call_command("check", tags=["database"], databases=["default"])

@@ -41,6 +41,10 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def environment(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -56,6 +60,8 @@ def test_it_stops_everything_and_starts_again_with_its_data(product: Product) ->
     assert "Sign in with (shown only this once)" in product.log("serve")
     started = children(first.pid)
     assert len(started) >= 6
+    # Workers write their titles over theirs, but all have the same one.
+    assert any(f"BASE_URL=http://127.0.0.1:{port}\0".encode() in environment(pid) for pid in started)
 
     first.send_signal(signal.SIGTERM)
     assert first.wait(40) == 0

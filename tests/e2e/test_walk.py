@@ -33,7 +33,7 @@ def test_a_newcomer_sees_a_digest_approves_it_and_sees_it_arrive(visitor: Visito
     visitor.shoot("decide")
     page.screenshot(path=SHOTS / "readme.png")
     page.get_by_role("button", name="Approve and send").click()
-    expect(page.get_by_text("Approved: it is on its way.")).to_be_visible()
+    expect(page.get_by_text("Approved.")).to_be_visible()
     visitor.shoot("approved")
 
     page.get_by_role("link", name="State and progress").click()
@@ -56,6 +56,7 @@ PAGES = {
     "home": "/admin/",
     "queue": "/admin/workflows/approvalrequest/?state=all",
     "decide": "/admin/workflows/approvalrequest/1/change/",
+    "evidence": "/admin/workflows/approvalrequest/1/evidence/",
     "messages": "/admin/workflows/message/",
     "message": "/admin/workflows/message/1/change/",
     "workflows": "/admin/workflows/workflow/",

@@ -19,8 +19,8 @@ def _proxies(settings: Any) -> None:
 
 
 def told(peer: str, forwarded: str | None = None) -> str:
-    header = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
-    return str(client_address(RequestFactory().get("/", REMOTE_ADDR=peer, **header)))
+    headers = None if forwarded is None else {"X-Forwarded-For": forwarded}
+    return str(client_address(RequestFactory().get("/", headers=headers, REMOTE_ADDR=peer)))
 
 
 @pytest.mark.parametrize(

@@ -51,10 +51,20 @@ def the_message() -> Message:
     return Message.objects.get()
 
 
+def test_what_was_denied_is_written_anew_and_its_requests_are_linked(
+    request_: ApprovalRequest, alice: User, olivia: User
+) -> None:
+    decide(request_, olivia, Verdict.DENY, "Too long")
+    draft = messages.write_anew(message_id=int(request_.subject_id), by=alice)
+    assert (draft.state, draft.author) == (MessageState.DRAFT, alice)
+    messages.submit(message_id=draft.pk, by=alice)
+    assert ApprovalRequest.objects.latest("pk").previous == request_
+
+
 def test_approving_sends_it_on_its_way(request_: ApprovalRequest, olivia: User) -> None:
     decide(request_, olivia)
     request_.refresh_from_db()
-    assert request_.state == ApprovalState.EXECUTED
+    assert request_.state == ApprovalState.EXECUTING
     assert the_message().state == MessageState.RELEASED
     assert Delivery.objects.count() == 1
 

@@ -19,7 +19,7 @@ from workflows import triggers as approvals_guards
 from workflows.domain.events import Event
 from workflows.domain.states import DeliveryState, MessageState, Verdict
 from workflows.models import ApprovalDecision, ApprovalRequest, Delivery, DeliveryAttempt, Message
-from workflows.services import approvals, delivery, messages
+from workflows.services import approvals, delivery, messages, pauses
 
 pytestmark = pytest.mark.django_db
 
@@ -261,3 +261,22 @@ def test_what_is_found_stays_found(approved: Message) -> None:
     completeness.run_and_record(timezone.now())
     with time_machine.travel(timezone.now() + timedelta(days=3)):
         assert len(found("release")) == 1
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_message_that_was_halted_before_anything_left_is_complete(pending: Message, name: str) -> None:
+    olivia = people.olivia()
+    approvals.decide(approval_id=ApprovalRequest.objects.get().pk, verdict=Verdict.APPROVE, by=olivia, reason="")
+    pauses.pause(by=olivia, reason="Typing slip", target=pending)
+    delivery.cancel_rest(message_id=pending.pk, by=olivia, reason="Will be written anew")
+    pending.refresh_from_db()
+    assert pending.state == MessageState.CANCELLED
+    assert found(name, timedelta(hours=1)) == []
+
+
+def test_deliveries_cancelled_behind_the_services_back_are_found(pending: Message) -> None:
+    approvals.decide(
+        approval_id=ApprovalRequest.objects.get().pk, verdict=Verdict.APPROVE, by=people.olivia(), reason=""
+    )
+    Delivery.objects.update(state=DeliveryState.CANCELLED)
+    assert found("delivery") == [f"message {pending.pk} has cancelled deliveries, but the trail does not tell"]

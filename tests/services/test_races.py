@@ -11,6 +11,7 @@ from django.db import connection
 
 from tests import people, world
 from tests.services.test_runs import MONDAY_NINE
+from tests.services.test_standing import active_workflow, asked, decided, digest_message
 from workflows import roles
 from workflows.channels import Receipt
 from workflows.domain.errors import WorkflowError
@@ -51,18 +52,18 @@ def verdict_of(request: ApprovalRequest, officer: User, verdict: Verdict) -> Cal
 
 def test_many_officers_at_once_make_one_decision_and_one_execution() -> None:
     request = pending()
-    officers = [people.person(f"officer{number}", roles.OFFICER) for number in range(8)]
-    verdicts = [Verdict.APPROVE, Verdict.DENY] * 4
+    officers = [people.person(f"officer{number}", roles.OFFICER) for number in range(50)]
+    verdicts = [Verdict.APPROVE, Verdict.DENY] * 25
     results = at_once(*(verdict_of(request, *pair) for pair in zip(officers, verdicts, strict=True)))
 
     refused = [result for result in results if isinstance(result, WorkflowError)]
-    assert len(refused) == 7
+    assert len(refused) == 49
     assert {refusal.code for refusal in refused} == {"already_decided"}
     decision = ApprovalDecision.objects.get()
     request.refresh_from_db()
     message = Message.objects.get()
     if decision.verdict == Verdict.APPROVE:
-        assert (request.state, message.state) == (ApprovalState.EXECUTED, MessageState.RELEASED)
+        assert (request.state, message.state) == (ApprovalState.EXECUTING, MessageState.RELEASED)
         assert Delivery.objects.count() == 1
     else:
         assert (request.state, message.state) == (ApprovalState.DENIED, MessageState.CANCELLED)
@@ -86,7 +87,7 @@ def test_deciding_and_withdrawing_at_once_has_one_outcome() -> None:
     )
     request.refresh_from_db()
     released = Message.objects.get().state == MessageState.RELEASED
-    assert released == (request.state == ApprovalState.EXECUTED)
+    assert released == (request.state == ApprovalState.EXECUTING)
     assert released == Delivery.objects.exists()
 
 
@@ -148,3 +149,13 @@ def test_two_workers_that_finish_the_last_two_deliveries_finish_the_message() ->
         at_once(*finish)
         message.refresh_from_db()
         assert message.state == MessageState.SENT
+
+
+def test_the_last_message_of_a_day_is_released_once_under_a_standing_approval() -> None:
+    alice, olivia = people.alice(), people.olivia()
+    flow = active_workflow(alice)
+    decided(asked(flow, alice, a_day=2), olivia)
+    drafts = [digest_message(flow) for _ in range(5)]
+    at_once(*[partial(messages.submit_digest, draft, requested_by=alice) for draft in drafts])
+    states = Message.objects.values_list("state", flat=True)
+    assert sorted(states) == [MessageState.PENDING] * 3 + [MessageState.RELEASED] * 2

@@ -8,7 +8,11 @@ import sys
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext_lazy
+
 from workflows.domain.canonical import digest
+from workflows.domain.changes import ChangeSet
 from workflows.registry import Registry, discover
 
 Subject = TypeVar("Subject")
@@ -20,6 +24,12 @@ class Action(ABC, Generic[Subject]):
     kind: ClassVar[str]
     """The name by which the policy requires approval."""
     label: ClassVar[Any]
+    reach: ClassVar[Any] = ngettext_lazy("%(n)s person", "%(n)s people", "n")
+    """What its size counts."""
+
+    def in_words(self, size: int | None) -> str:
+        """How far it reaches; None: nobody could count."""
+        return _("unknown") if size is None else str(self.reach % {"n": size})
 
     @abstractmethod
     def preview(self, subject: Subject) -> dict[str, Any]:
@@ -30,6 +40,28 @@ class Action(ABC, Generic[Subject]):
         return digest(self.preview(subject))
 
 
+class ChangeAction(Action[ChangeSet]):
+    """The contract of an action that changes stored objects: configuration, people, policy."""
+
+    reach = ngettext_lazy("%(n)s object", "%(n)s objects", "n")
+    rank: ClassVar[int]
+    """Where several actions are concerned, the request goes by the lowest."""
+
+    @abstractmethod
+    def concerns(self, changes: ChangeSet) -> bool:
+        """Whether these changes are of this action's kind."""
+
+    def preview(self, subject: ChangeSet) -> dict[str, Any]:
+        """Field by field; the digest binds what is not shown, such as a password's hash."""
+        return {"changes": list(subject.shown), "bound_to": subject.digest}
+
+
 registry: Registry[Action[Any]] = Registry("action")
 register = registry.register
 discover(sys.modules[__name__])
+
+
+def concerned(changes: ChangeSet) -> list[ChangeAction]:
+    """The actions as which these changes have to be approved, the gravest first."""
+    kinds = sorted((kind for kind in registry if isinstance(kind, ChangeAction)), key=lambda kind: kind.rank)
+    return [kind for kind in kinds if kind.concerns(changes)]

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from workflows.admin.base import HouseAdmin, lines
+from workflows.admin.base import ConfigurationAdmin, lines
 from workflows.models import Channel, Source
 from workflows.registry import Registry
 
@@ -68,7 +68,7 @@ def adapter_of(registry: Registry[Any], kind: str | None) -> Any:
     return adapters.get(kind or "", next(iter(adapters.values())))
 
 
-class AdapterAdmin(HouseAdmin[M]):
+class AdapterAdmin(ConfigurationAdmin[M]):
     """Pages of what an adapter configures. Who may only look is shown the values instead of the form."""
 
     form: type[AdapterForm[M]]

@@ -5,7 +5,7 @@ from django.db import models
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from workflows.admin.base import HouseAdmin
+from workflows.admin.base import ConfigurationAdmin
 from workflows.models import Audience, AudienceMember
 
 
@@ -16,7 +16,7 @@ class MemberInline(admin.TabularInline[AudienceMember, Audience]):
 
 
 @admin.register(Audience)
-class AudienceAdmin(HouseAdmin[Audience]):
+class AudienceAdmin(ConfigurationAdmin[Audience]):
     inlines = (MemberInline,)
     list_display = ("name", "members", "note")
     search_fields = ("name", "note")

@@ -25,7 +25,7 @@ class HouseAdmin(CalmList, admin.ModelAdmin[M]):
     show_full_result_count = False
     paginator = BoundedPaginator
     list_per_page = 50
-    actions = None
+    actions: Any = None
 
     def has_delete_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
         return False
@@ -74,6 +74,23 @@ class HouseAdmin(CalmList, admin.ModelAdmin[M]):
         return TemplateResponse(
             request, template, {**self.admin_site.each_context(request), "opts": self.opts, **context}
         )
+
+
+class ConfigurationAdmin(HouseAdmin[M]):
+    """What may be deleted, as long as nothing refers to it: many at once only with approval (workflows.admin.changes).
+
+    A list's "delete selected" goes the same way as the page of one object.
+    """
+
+    actions = ("delete_selected",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
+        return admin.ModelAdmin.has_delete_permission(self, request, obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What is still in use stays: say by what, rather than that a right to delete that is missing too."""
+        deletable, counts, lacking, in_use = super().get_deleted_objects(objs, request)
+        return deletable, counts, set() if in_use else lacking, in_use
 
 
 class ReadOnlyAdmin(HouseAdmin[M]):

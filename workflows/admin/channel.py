@@ -14,7 +14,7 @@ from workflows import channels
 from workflows.admin.adapter import AdapterAdmin, AdapterForm
 from workflows.admin.base import badge, person
 from workflows.models import Channel, ChannelSecret, SecretRef
-from workflows.services import delivery
+from workflows.services import delivery, pauses
 
 _SECRET = "secret_"  # noqa: S105 - a prefix of field names
 
@@ -63,6 +63,11 @@ class ChannelAdmin(AdapterAdmin[Channel]):
         super().save_related(request, form, formsets, change)
         form.save_secrets()
         delivery.resume(form.instance)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if context.get("original") is not None:
+            context["pause"] = pauses.of(context["original"])
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern]:
         repair = path(

@@ -3,12 +3,13 @@
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from audit import completeness
 from workflows.domain.states import DeliveryState, MessageState, WorkflowState
 from workflows.models import ApprovalRequest, Cadence, Channel, Delivery, Message, Run, Source
-from workflows.services import schedule
+from workflows.services import approvals, pauses, schedule
 
 _SHOWN = 5
 
@@ -24,6 +25,8 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
     return {
         "trail": completeness.badge(now) if user.has_perm("audit.view_auditevent") else None,
         "pending": pending[:_SHOWN],
+        "asked": ApprovalRequest.objects.filter(requested_by=user.pk).order_by("-pk")[:_SHOWN],
+        "unreviewed": _unreviewed(user),
         "pending_count": pending.order_by()[:100].count(),
         "upcoming": [
             {"at": instant, "cadence": cadence}
@@ -32,6 +35,14 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
         "runs": Run.objects.select_related("workflow")[:_SHOWN],
         "messages_sent": Message.objects.exclude(state=MessageState.DRAFT).select_related("audience")[:_SHOWN],
         "unknown": trouble[:_SHOWN],
+        "pauses": pauses.active()[:_SHOWN],
         "broken_channels": Channel.objects.filter(broken_at__isnull=False)[:_SHOWN],
         "failing_sources": Source.objects.filter(failing_since__isnull=False, enabled=True)[:_SHOWN],
     }
+
+
+def _unreviewed(user: User | AnonymousUser) -> QuerySet[ApprovalRequest]:
+    """What was carried out without approval, for those who may review it."""
+    if not user.has_perm("workflows.decide_approvalrequest"):
+        return ApprovalRequest.objects.none()
+    return approvals.unreviewed().select_related("break_glass_by")[:_SHOWN]

@@ -1,4 +1,5 @@
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin
@@ -13,9 +14,11 @@ from django.views.decorators.http import require_POST
 
 from workflows.admin.base import HouseAdmin, badge, change_url, person
 from workflows.domain.errors import WorkflowError
-from workflows.domain.states import MessageState
+from workflows.domain.states import DELIVERY_DUE, DELIVERY_UNCERTAIN, DeliveryState, MessageState
 from workflows.models import ApprovalRequest, Delivery, Message
-from workflows.services import approvals, messages
+from workflows.services import approvals, delivery, messages, pauses
+
+_SHOWN = 20
 
 
 class MessageForm(forms.ModelForm[Message]):
@@ -51,6 +54,7 @@ class MessageAdmin(HouseAdmin[Message]):
         "author",
         "digest",
         "gate",
+        "standing_approval",
         "people",
         "created_at",
         "released_at",
@@ -63,7 +67,8 @@ class MessageAdmin(HouseAdmin[Message]):
             return [(None, {"fields": written})]
         if obj.digest_id is not None:
             written = ["subject", "digest", "audience", "reason", "send_at"]
-        facts = ["author", "gate", "people", "created_at", "released_at", "finished_at"]
+        under = ["standing_approval"] if obj.standing_approval_id is not None else []
+        facts = ["author", "gate", *under, "people", "created_at", "released_at", "finished_at"]
         return [(None, {"fields": ["state_badge", *written]}), (_("Facts"), {"fields": facts})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Message | None = None) -> Any:
@@ -79,6 +84,8 @@ class MessageAdmin(HouseAdmin[Message]):
         view = self.admin_site.admin_view
         return [
             path("<int:pk>/discard/", view(require_POST(self.discard)), name="workflows_message_discard"),
+            path("<int:pk>/write-anew/", view(require_POST(self.write_anew)), name="workflows_message_write_anew"),
+            path("<int:pk>/cancel-rest/", view(require_POST(self.cancel_rest)), name="workflows_message_cancel_rest"),
             path("<int:pk>/withdraw/", view(require_POST(self.withdraw)), name="workflows_message_withdraw"),
             path("<int:pk>/progress/", view(self.progress), name="workflows_message_progress"),
             *super().get_urls(),
@@ -124,6 +131,24 @@ class MessageAdmin(HouseAdmin[Message]):
         )
         return self.back(message)
 
+    def cancel_rest(self, request: HttpRequest, pk: int) -> HttpResponse:
+        message = self.find(request, pk)
+        self.carry_out(
+            request,
+            _("Cancelled: what had not left is never sent."),
+            lambda: delivery.cancel_rest(message_id=pk, by=person(request), reason=request.POST.get("reason", "")),
+        )
+        return self.back(message)
+
+    def write_anew(self, request: HttpRequest, pk: int) -> HttpResponse:
+        message = self.find(request, pk)
+        try:
+            draft = messages.write_anew(message_id=message.pk, by=person(request))
+        except WorkflowError as error:
+            self.message_user(request, str(error), level="ERROR")
+            return self.back(message)
+        return self.back(draft)
+
     def withdraw(self, request: HttpRequest, pk: int) -> HttpResponse:
         message = self.find(request, pk)
         if approval := _open_request(pk):
@@ -151,7 +176,14 @@ class MessageAdmin(HouseAdmin[Message]):
                 approval.requested_by_id,
                 approval.authored_by_id,
             }
+            context["can_write_anew"] = message.state == MessageState.CANCELLED and message.digest_id is None
             context["is_draft"] = message.state == MessageState.DRAFT
+            context["on_its_way"] = message.state == MessageState.RELEASED
+            context["pause"] = pauses.of(message)
+            context["held_by"] = pauses.over_part_of(message)
+            context["has_rest"] = message.deliveries.filter(state__in=sorted(DELIVERY_DUE)).exists()
+            if context["pause"] or message.deliveries.filter(state=DeliveryState.CANCELLED).exists():
+                context["groups"] = _what_has_left(message)
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=gettext_lazy("state"), ordering="state")
@@ -166,15 +198,53 @@ def _open_request(message_id: int) -> ApprovalRequest | None:
 
 
 def _progress(message: Message) -> dict[str, Any]:
-    """{state, label, final, total, counts: [{state, label, count}], deliveries_url}"""
+    """{state, label, final, total, counts: [{state, label, count, url}], deliveries_url}"""
     rows = Delivery.objects.filter(message=message).order_by().values("state").annotate(count=models.Count("pk"))
     labels = dict(Delivery._meta.get_field("state").flatchoices)
-    counts = [{"state": row["state"], "label": str(labels[row["state"]]), "count": row["count"]} for row in rows]
+    counts = [
+        {
+            "state": row["state"],
+            "label": str(labels[row["state"]]),
+            "count": row["count"],
+            "url": _deliveries_url(message, row["state"]),
+        }
+        for row in rows
+    ]
     return {
         "state": message.state,
         "label": message.get_state_display(),
         "final": message.finished_at is not None,
         "total": sum(row["count"] for row in counts),
         "counts": sorted(counts, key=lambda row: row["state"]),
-        "deliveries_url": f"{reverse('admin:workflows_delivery_changelist')}?message__id__exact={message.pk}",
+        "deliveries_url": _deliveries_url(message),
     }
+
+
+def _what_has_left(message: Message) -> list[dict[str, Any]]:
+    """Of a message that was halted: what has left, what has not and what may have, each with who comes first."""
+    has_not_left = frozenset(DeliveryState) - DELIVERY_UNCERTAIN - {DeliveryState.SENT}
+    groups = [
+        ("sent", _("Has left"), {DeliveryState.SENT}),
+        ("unknown", _("May have left"), DELIVERY_UNCERTAIN),
+        ("cancelled", _("Has not left"), has_not_left),
+    ]
+    shown = []
+    for name, label, states in groups:
+        rows = message.deliveries.filter(state__in=sorted(states)).order_by("pk")
+        url = _deliveries_url(message, *sorted(states))
+        first = rows.select_related("part")[:_SHOWN]
+        shown.append({"name": name, "label": label, "count": rows.count(), "first": first, "url": url})
+    return shown
+
+
+def _deliveries_url(message: Message, *states: str) -> str:
+    """The list of a message's deliveries, or of those in these states."""
+    query = {"message__id__exact": str(message.pk)}
+    match states:
+        case []:
+            pass
+        case [state]:
+            query["state__exact"] = state
+        case _:
+            query["state__in"] = ",".join(states)
+    return f"{reverse('admin:workflows_delivery_changelist')}?{urlencode(query)}"

@@ -65,6 +65,10 @@ class SecretRefAdmin(HouseAdmin[SecretRef]):
         super().save_model(request, obj, form, change)
         if value := form.cleaned_data["value"]:
             try:
-                secrets.store(secret=obj, value=value, by=person(request))
+                waits = secrets.store(secret=obj, value=value, by=person(request))
             except Invalid as error:
                 self.message_user(request, str(error), level="ERROR")
+            else:
+                if waits is not None:
+                    told = _("The old value stays in use until a second person has approved the new one.")
+                    self.message_user(request, told, level="WARNING")

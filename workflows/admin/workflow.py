@@ -13,11 +13,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from workflows.admin.base import HouseAdmin, badge, person
+from workflows.admin import version
+from workflows.admin.base import ConfigurationAdmin, badge, person
 from workflows.domain.states import WorkflowState
 from workflows.models import Cadence, Workflow
 from workflows.models.workflow import DigestKind
-from workflows.services import runs, schedule
+from workflows.services import pauses, runs, schedule, standing
 
 OCCURRENCES_SHOWN = 10
 
@@ -32,7 +33,7 @@ class CadenceInline(admin.StackedInline[Cadence, Workflow]):
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(HouseAdmin[Workflow]):
+class WorkflowAdmin(ConfigurationAdmin[Workflow]):
     change_form_template = "admin/workflows/workflow/change_form.html"
     change_list_template = "admin/workflows/workflow/change_list.html"
     inlines = (CadenceInline,)
@@ -60,10 +61,17 @@ class WorkflowAdmin(HouseAdmin[Workflow]):
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"owner": request.user.pk}
 
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if context.get("original") is not None:
+            context["pause"] = pauses.of(context["original"])
+            context["standing"] = standing.open_of(context["original"])
+        return super().render_change_form(request, context, *args, **kwargs)
+
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
         return [
             path("schedule/", view(self.schedule), name="workflows_schedule"),
+            path("<int:pk>/versions/", view(self.versions), name="workflows_workflow_versions"),
             path("<int:pk>/do/<slug:verb>/", view(require_POST(self.do)), name="workflows_workflow_do"),
             *super().get_urls(),
         ]
@@ -123,6 +131,9 @@ class WorkflowAdmin(HouseAdmin[Workflow]):
             rows=rows,
             workflow=workflow,
         )
+
+    def versions(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return version.history(self, request, self.find(request, pk))
 
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def state_badge(self, obj: Workflow) -> SafeString:

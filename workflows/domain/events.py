@@ -34,8 +34,25 @@ class Event(TextChoices):
     APPROVAL_EXPIRED = "approval.expired", _("Approval expired")
     APPROVAL_WITHDRAWN = "approval.withdrawn", _("Approval withdrawn")
     APPROVAL_VOIDED = "approval.voided", _("Approval void: content changed")
+    APPROVAL_SUPERSEDED = "approval.superseded", _("Approval superseded by a newer request")
+    APPROVAL_REMINDED = "approval.reminded", _("Deciders reminded")
+    APPROVAL_NOTIFYING = "approval.notifying", _("Notice about a request begun")
+    APPROVAL_NOTIFIED = "approval.notified", _("Notice about a request sent")
+    APPROVAL_EXECUTING = "approval.executing", _("Carrying out begun")
     APPROVAL_EXECUTED = "approval.executed", _("Approval executed")
     APPROVAL_REFUSED = "approval.refused", _("Decision refused")
+
+    GLASS_BROKEN = "glass.broken", _("Glass broken: carried out without approval")
+    GLASS_REVIEWED = "glass.reviewed", _("Break-glass reviewed")
+
+    STANDING_ASKED = "standing.asked", _("Standing approval asked for")
+    STANDING_GRANTED = "standing.granted", _("Standing approval granted")
+    STANDING_ENDED = "standing.ended", _("Standing approval ended")
+    STANDING_USED = "standing.used", _("Released under a standing approval")
+
+    EVIDENCE_VIEWED = "evidence.viewed", _("Evidence viewed")
+    EVIDENCE_EXPORT_STARTED = "evidence.export_started", _("Evidence export started")
+    EVIDENCE_EXPORTED = "evidence.exported", _("Evidence exported")
 
     DELIVERY_ATTEMPTED = "delivery.attempted", _("Delivery attempted")
     DELIVERY_SENT = "delivery.sent", _("Delivery sent")
@@ -43,6 +60,10 @@ class Event(TextChoices):
     DELIVERY_FAILED = "delivery.failed", _("Delivery failed")
     DELIVERY_UNKNOWN = "delivery.unknown", _("Delivery outcome unknown")
     DELIVERY_SETTLED = "delivery.settled", _("Unknown delivery settled")
+    DELIVERY_CANCELLED = "delivery.cancelled", _("Deliveries cancelled")
+
+    SENDING_PAUSED = "sending.paused", _("Sending paused")
+    SENDING_RESUMED = "sending.resumed", _("Sending resumed")
 
     CHANNEL_BROKEN = "channel.broken", _("Channel broken")
     CHANNEL_REPAIRED = "channel.repaired", _("Channel in use again")
@@ -50,8 +71,24 @@ class Event(TextChoices):
     SECRET_STORED = "secret.stored", _("Secret stored")
     SECRET_READ = "secret.read", _("Secret read")
 
-    POLICY_LOADED = "policy.loaded", _("Policy loaded")
+    POLICY_LOADED = "policy.loaded", _("Policy file found")
+    POLICY_ACKNOWLEDGED = "policy.acknowledged", _("Policy file acknowledged")
 
 
-DECISIONS = frozenset({Event.APPROVAL_GRANTED, Event.APPROVAL_DENIED, Event.APPROVAL_EXECUTED, Event.DELIVERY_SETTLED})
+DECISIONS = frozenset(
+    {
+        Event.APPROVAL_GRANTED,
+        Event.APPROVAL_DENIED,
+        Event.APPROVAL_EXECUTING,
+        Event.APPROVAL_EXECUTED,
+        Event.GLASS_BROKEN,
+        Event.GLASS_REVIEWED,
+        Event.STANDING_GRANTED,
+        Event.STANDING_ENDED,
+        Event.DELIVERY_SETTLED,
+        Event.DELIVERY_CANCELLED,
+        Event.SENDING_PAUSED,
+        Event.SENDING_RESUMED,
+    }
+)
 """What a person decided, and that it was carried out: sealed at once, not within the minute."""

@@ -40,7 +40,9 @@ class MessageState(TextChoices):
 MESSAGE_TRANSITIONS: Mapping[MessageState, frozenset[MessageState]] = {
     MessageState.DRAFT: frozenset({MessageState.PENDING, MessageState.RELEASED, MessageState.CANCELLED}),
     MessageState.PENDING: frozenset({MessageState.RELEASED, MessageState.DRAFT, MessageState.CANCELLED}),
-    MessageState.RELEASED: frozenset({MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED}),
+    MessageState.RELEASED: frozenset(
+        {MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED, MessageState.CANCELLED}
+    ),
     MessageState.PARTLY_SENT: frozenset(),
     MessageState.FAILED: frozenset(),
     MessageState.SENT: frozenset(),
@@ -56,11 +58,12 @@ class DeliveryState(TextChoices):
     UNKNOWN = "unknown", pgettext_lazy("delivery", "Unknown")
     FAILED = "failed", pgettext_lazy("delivery", "Failed")
     DEAD = "dead", pgettext_lazy("delivery", "Given up")
+    CANCELLED = "cancelled", pgettext_lazy("delivery", "Cancelled")
 
 
 DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
-    DeliveryState.QUEUED: frozenset({DeliveryState.SENDING}),
-    DeliveryState.WAITING: frozenset({DeliveryState.SENDING}),
+    DeliveryState.QUEUED: frozenset({DeliveryState.SENDING, DeliveryState.CANCELLED}),
+    DeliveryState.WAITING: frozenset({DeliveryState.SENDING, DeliveryState.CANCELLED}),
     DeliveryState.SENDING: frozenset(
         {
             DeliveryState.SENT,
@@ -74,20 +77,27 @@ DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.FAILED: frozenset(),
     DeliveryState.DEAD: frozenset(),
     DeliveryState.SENT: frozenset(),
+    DeliveryState.CANCELLED: frozenset(),
 }
 DELIVERY_DUE = frozenset({DeliveryState.QUEUED, DeliveryState.WAITING})
 """May be claimed once their time has come."""
-DELIVERY_OPEN = DELIVERY_DUE | {DeliveryState.SENDING, DeliveryState.UNKNOWN}
+DELIVERY_UNCERTAIN = frozenset({DeliveryState.SENDING, DeliveryState.UNKNOWN})
+"""It may have left, or not."""
+DELIVERY_OPEN = DELIVERY_DUE | DELIVERY_UNCERTAIN
 """The message is not finished while one of its deliveries is here."""
 
 
 class ApprovalState(TextChoices):
     PENDING = "pending", pgettext_lazy("approval", "Pending")
     APPROVED = "approved", pgettext_lazy("approval", "Approved")
+    EXECUTING = "executing", pgettext_lazy("approval", "Being carried out")
     EXECUTED = "executed", pgettext_lazy("approval", "Executed")
+    PARTLY_EXECUTED = "partly", pgettext_lazy("approval", "Partly executed")
+    FAILED = "failed", pgettext_lazy("approval", "Failed")
     DENIED = "denied", pgettext_lazy("approval", "Denied")
     EXPIRED = "expired", pgettext_lazy("approval", "Expired")
     WITHDRAWN = "withdrawn", pgettext_lazy("approval", "Withdrawn")
+    SUPERSEDED = "superseded", pgettext_lazy("approval", "Superseded by a newer request")
     VOID = "void", pgettext_lazy("approval", "Void: content changed")
 
 
@@ -98,17 +108,29 @@ APPROVAL_TRANSITIONS: Mapping[ApprovalState, frozenset[ApprovalState]] = {
             ApprovalState.DENIED,
             ApprovalState.EXPIRED,
             ApprovalState.WITHDRAWN,
+            ApprovalState.SUPERSEDED,
             ApprovalState.VOID,
         }
     ),
-    ApprovalState.APPROVED: frozenset({ApprovalState.EXECUTED, ApprovalState.VOID}),
+    ApprovalState.APPROVED: frozenset({ApprovalState.EXECUTING, ApprovalState.WITHDRAWN, ApprovalState.VOID}),
+    ApprovalState.EXECUTING: frozenset(
+        {ApprovalState.EXECUTED, ApprovalState.PARTLY_EXECUTED, ApprovalState.FAILED, ApprovalState.VOID}
+    ),
     ApprovalState.EXECUTED: frozenset(),
+    ApprovalState.PARTLY_EXECUTED: frozenset(),
+    ApprovalState.FAILED: frozenset(),
     ApprovalState.DENIED: frozenset(),
     ApprovalState.EXPIRED: frozenset(),
     ApprovalState.WITHDRAWN: frozenset(),
+    ApprovalState.SUPERSEDED: frozenset(),
     ApprovalState.VOID: frozenset(),
 }
 APPROVAL_OPEN = frozenset({ApprovalState.PENDING, ApprovalState.APPROVED})
+"""Waits: for a person, or for its hour. One at a time for each subject."""
+APPROVAL_CARRIED_OUT = frozenset(
+    {ApprovalState.EXECUTING, ApprovalState.EXECUTED, ApprovalState.PARTLY_EXECUTED, ApprovalState.FAILED}
+)
+"""It had what it needed, and was begun."""
 
 
 class Verdict(TextChoices):

@@ -8,9 +8,14 @@ from workflows.models.digest import Digest, DigestEntry
 from workflows.models.item import Item
 from workflows.models.message import Message
 from workflows.models.pace import SendSlot
+from workflows.models.pause import SendingPause
+from workflows.models.policy import PolicyFile, PolicyOverride
 from workflows.models.run import Run
 from workflows.models.secret import SecretRef
+from workflows.models.snapshot import Snapshot
 from workflows.models.source import Source
+from workflows.models.standing import StandingApproval
+from workflows.models.version import WorkflowVersion
 from workflows.models.workflow import Cadence, Workflow
 
 __all__ = [
@@ -28,9 +33,15 @@ __all__ = [
     "Item",
     "Message",
     "MessagePart",
+    "PolicyFile",
+    "PolicyOverride",
     "Run",
     "SecretRef",
     "SendSlot",
+    "SendingPause",
+    "Snapshot",
     "Source",
+    "StandingApproval",
     "Workflow",
+    "WorkflowVersion",
 ]

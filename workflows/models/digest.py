@@ -30,7 +30,7 @@ class DigestEntry(models.Model):
     """An item that a digest offers. Seen is not delivered: ``state`` follows the message's fate."""
 
     digest = models.ForeignKey(Digest, on_delete=models.CASCADE, related_name="entries")
-    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE)
+    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT)
     item = models.ForeignKey(Item, on_delete=models.PROTECT, related_name="offers")
     kind = models.CharField(max_length=10, choices=DigestKind)
     state = models.CharField(_("state"), max_length=10, choices=OfferState, default=OfferState.OFFERED)

@@ -7,7 +7,7 @@ from workflows.models.source import Source
 class Item(models.Model):
     """One thing that a source published, normalised."""
 
-    source = models.ForeignKey(Source, on_delete=models.CASCADE, related_name="items", verbose_name=_("source"))
+    source = models.ForeignKey(Source, on_delete=models.PROTECT, related_name="items", verbose_name=_("source"))
     content_hash = models.CharField(max_length=64)
     story_hash = models.CharField(max_length=64, db_index=True)
     external_id = models.TextField(blank=True)

@@ -57,6 +57,18 @@ class Message(models.Model):
     # True until the policy was asked and said otherwise: what nobody judged does not leave.
     needs_approval = models.BooleanField(_("needs approval"), default=True, editable=False)
     content_digest = models.CharField(max_length=64, blank=True, editable=False)
+    standing_approval = models.ForeignKey(
+        "workflows.StandingApproval",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="messages",
+        verbose_name=_("standing approval"),
+    )
+    copy_of = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, editable=False, verbose_name=_("written anew from")
+    )
     people = models.PositiveBigIntegerField(_("people"), null=True, blank=True, editable=False)
     request_id = models.UUIDField(_("request"), null=True, blank=True, editable=False)
     on_behalf_of = models.CharField(max_length=150, blank=True, editable=False)

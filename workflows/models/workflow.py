@@ -1,4 +1,4 @@
-from datetime import time
+from datetime import datetime, time
 from zoneinfo import ZoneInfo, available_timezones
 
 from django.conf import settings
@@ -72,6 +72,10 @@ class Workflow(models.Model):
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.time_zone)
+
+    def midnight_before(self, instant: datetime) -> datetime:
+        """When the day of ``instant`` began where the workflow is at home."""
+        return instant.astimezone(self.zone).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 class DigestKind(models.TextChoices):

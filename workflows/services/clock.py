@@ -29,6 +29,8 @@ def tick() -> None:
     _each("cadence", cadences.order_by("next_run_at").values_list("pk", flat=True), lambda pk: runs.start_due(pk, now))
     _each("message", due_messages.order_by("next_attempt_at"), lambda message: _wake(message, now))
     _each("request", ApprovalRequest.objects.expired(now).values_list("pk", flat=True), approvals.expire)
+    _each("request", approvals.due(now).values_list("pk", flat=True), approvals.carry_out_due)
+    _each("request", approvals.to_remind(now).values_list("pk", flat=True), approvals.remind)
     _each("run", runs.abandoned(now), lambda run: runs.hand_out_again(run, now))
     _each("delivery", delivery.abandoned(now), delivery.give_up)
     _each("seal", [now], sealing.seal_due)

@@ -26,6 +26,7 @@ from workflows.domain.content import Part
 from workflows.domain.errors import NotPermitted, ReasonRequired, WrongState
 from workflows.domain.events import Event
 from workflows.domain.states import (
+    APPROVAL_CARRIED_OUT,
     DELIVERY_DUE,
     DELIVERY_OPEN,
     DELIVERY_TRANSITIONS,
@@ -35,9 +36,9 @@ from workflows.domain.states import (
     OfferState,
     allowed_from,
 )
-from workflows.models import ApprovalRequest, Channel, Delivery, DeliveryAttempt, Message
+from workflows.models import ApprovalRequest, Channel, Delivery, DeliveryAttempt, Message, SendingPause
 from workflows.registry import UnknownKind
-from workflows.services import messages, outbound, secrets
+from workflows.services import approvals, messages, outbound, pauses, secrets, standing
 from workflows.services.pacing import channel_lanes, take_slot
 from workflows.services.reasons import clean_reason
 
@@ -67,6 +68,7 @@ def dispatch(message_id: int) -> int:
         while time.monotonic() < deadline and (claim := _claim(message_id)) is not None:
             _send(claim, http)
             calls += 1
+    _cancel_uncovered(message_id)
     _plan_next(message_id)
     return calls
 
@@ -75,6 +77,7 @@ def _claim(message_id: int) -> Claim | None:
     """Take the next due delivery and a slot in the pace; None when nothing can be sent now."""
     while True:
         with transaction.atomic():
+            pauses.keep_switch()
             now = timezone.now()
             delivery = _next_due(message_id, now)
             if delivery is None or not _gate_is_open(delivery.message):
@@ -87,9 +90,14 @@ def _claim(message_id: int) -> Claim | None:
 
 
 def _due(message_id: int, now: datetime) -> QuerySet[Delivery]:
-    """What may be claimed. A channel that is off or out of order holds its deliveries until it works again."""
+    """What may be claimed now."""
+    return _not_held(message_id).filter(state__in=sorted(DELIVERY_DUE), not_before__lte=now)
+
+
+def _not_held(message_id: int) -> QuerySet[Delivery]:
+    """A pause holds deliveries until it is lifted, a channel that is off or out of order until it works again."""
     usable = {"channel__enabled": True, "channel__broken_at": None}
-    return Delivery.objects.filter(message=message_id, state__in=sorted(DELIVERY_DUE), not_before__lte=now, **usable)
+    return Delivery.objects.filter(pauses.none_holds(message_id), message=message_id, **usable)
 
 
 def _next_due(message_id: int, now: datetime) -> Delivery | None:
@@ -120,12 +128,14 @@ def _gate_is_open(message: Message) -> bool:
     """The last look before anything leaves: released, and approved as it is if approval is needed."""
     if message.state != MessageState.RELEASED:
         return False
+    if message.needs_approval and message.standing_approval_id is not None:
+        return standing.covers(message, timezone.now())
     return (
         not message.needs_approval
         or ApprovalRequest.objects.filter(
             subject_type=Message._meta.label_lower,
             subject_id=str(message.pk),
-            state=ApprovalState.EXECUTED,
+            state__in=sorted(APPROVAL_CARRIED_OUT),
             content_digest=message.content_digest,
         ).exists()
     )
@@ -241,8 +251,55 @@ def repair(*, channel: Channel, by: User, reason: str) -> None:
 
 def resume(channel: Channel) -> None:
     """Let the clock look again at what a channel held."""
-    held = Delivery.objects.filter(channel=channel, state__in=sorted(DELIVERY_DUE)).values("message")
-    Message.objects.filter(pk__in=held, state=MessageState.RELEASED).update(next_attempt_at=timezone.now())
+    messages.look_again(Delivery.objects.filter(channel=channel))
+
+
+def cancel_rest(*, message_id: int, by: User, reason: str) -> int:
+    """A person decides that what a halted message has not sent is never sent. Returns how many deliveries that were.
+
+    What is being sent at this moment, or may have arrived, is not touched: its outcome is still to come.
+    """
+    pauses.require_right(by)
+    reason = pauses.require_reason(reason)
+    released = story.latest(Event.MESSAGE_RELEASED, Message(pk=message_id))
+    with transaction.atomic(), context.acting(by, parent_event_id=released):
+        message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
+        if not SendingPause.objects.in_force().of(message).exists():
+            raise WrongState(_("Only what is left of a halted message can be cancelled."))
+        cancelled = _cancel(message, why=reason, detail=f"{by}: {reason}")
+        if not cancelled:
+            raise WrongState(_("Nothing is left to cancel."))
+    return cancelled
+
+
+@transaction.atomic
+def _cancel_uncovered(message_id: int) -> None:
+    """The standing approval that released it has ended: what has not left, does not leave any more."""
+    message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
+    if message.state != MessageState.RELEASED or message.standing_approval_id is None or _gate_is_open(message):
+        return
+    why = _("standing approval %(number)s does not cover it any more") % {"number": message.standing_approval_id}
+    _cancel(message, why=why, detail=why)
+
+
+def _cancel(message: Message, *, why: str, detail: str) -> int:
+    """What has not left is never sent. Returns how many deliveries that were. The message is locked."""
+    rest = Delivery.objects.filter(
+        message=message, state__in=allowed_from(DELIVERY_TRANSITIONS, DeliveryState.CANCELLED)
+    )
+    cancelled = rest.update(state=DeliveryState.CANCELLED, code="cancelled", detail=detail[:500])
+    if cancelled:
+        record(Event.DELIVERY_CANCELLED, target=message, why=why, facts={"cancelled": cancelled})
+        close_if_done(message.pk)
+    return cancelled
+
+
+_ENDS = {
+    MessageState.SENT: ApprovalState.EXECUTED,
+    MessageState.PARTLY_SENT: ApprovalState.PARTLY_EXECUTED,
+    MessageState.FAILED: ApprovalState.FAILED,
+    MessageState.CANCELLED: ApprovalState.FAILED,
+}
 
 
 def close_if_done(message_id: int) -> None:
@@ -256,22 +313,27 @@ def close_if_done(message_id: int) -> None:
         return
     counts = Delivery.objects.filter(message=message_id).aggregate(
         sent=Count("pk", filter=Q(state=DeliveryState.SENT)),
+        cancelled=Count("pk", filter=Q(state=DeliveryState.CANCELLED)),
         total=Count("pk"),
     )
-    if counts["sent"] == counts["total"]:
-        state = MessageState.SENT
-    else:
-        state = MessageState.PARTLY_SENT if counts["sent"] else MessageState.FAILED
+    state = _final_state(**counts)
     moved = Message.objects.filter(pk=message_id, state=MessageState.RELEASED).update(
         state=state, finished_at=timezone.now(), next_attempt_at=None
     )
     if moved:
         message = Message.objects.get(pk=message_id)
-        fate = OfferState.RELEASED if state == MessageState.FAILED else OfferState.SETTLED
-        messages.settle_entries(message, fate)
+        messages.settle_entries(message, OfferState.SETTLED if counts["sent"] else OfferState.RELEASED)
         outcome = Outcome.SUCCESS if state == MessageState.SENT else Outcome.FAILURE
-        facts = {"state": state.value, "sent": counts["sent"], "total": counts["total"]}
-        record(Event.MESSAGE_FINISHED, target=message, outcome=outcome, facts=facts)
+        record(Event.MESSAGE_FINISHED, target=message, outcome=outcome, facts={"state": state.value, **counts})
+        approvals.finish(message, _ENDS[state], "" if outcome == Outcome.SUCCESS else message.get_state_display())
+
+
+def _final_state(*, sent: int, cancelled: int, total: int) -> MessageState:
+    if sent == total:
+        return MessageState.SENT
+    if sent:
+        return MessageState.PARTLY_SENT
+    return MessageState.CANCELLED if cancelled else MessageState.FAILED
 
 
 @transaction.atomic
@@ -281,8 +343,7 @@ def _plan_next(message_id: int) -> None:
     A row that another worker is sending counts with its lease: should that worker vanish, somebody has to come back.
     """
     Message.objects.select_for_update(of=("self",)).get(pk=message_id)
-    open_rows = Delivery.objects.filter(message=message_id, channel__enabled=True, channel__broken_at=None)
-    times = open_rows.aggregate(
+    times = _not_held(message_id).aggregate(
         due=Min("not_before", filter=Q(state__in=sorted(DELIVERY_DUE))),
         leased=Min("lease_until", filter=Q(state=DeliveryState.SENDING)),
     )

@@ -14,7 +14,7 @@ from workflows.curation import compose, dedupe, rank
 from workflows.curation.normalise import NormalItem
 from workflows.domain.events import Event
 from workflows.domain.states import OFFER_TAKEN, OfferState
-from workflows.models import Digest, DigestEntry, Item, Run, Workflow
+from workflows.models import Digest, DigestEntry, Item, Run
 from workflows.models.workflow import DigestKind
 
 # More candidates than this are never ranked in one run.
@@ -49,7 +49,7 @@ def _candidates(run: Run, now: datetime) -> list[rank.Candidate]:
     # The same story from another source is no news either.
     offers = DigestEntry.objects.filter(item__story_hash=OuterRef("story_hash"), workflow=run.workflow)
     if run.digest_kind == DigestKind.SUMMARY:
-        midnight = _local_midnight(run.workflow, run.due_at)
+        midnight = run.workflow.midnight_before(run.due_at)
         items = items.filter(~Exists(offers.filter(state=OfferState.DISMISSED)), first_seen_at__gte=midnight)
     else:
         items = items.filter(~Exists(offers.filter(kind=DigestKind.UPDATE, state__in=sorted(OFFER_TAKEN))))
@@ -57,10 +57,6 @@ def _candidates(run: Run, now: datetime) -> list[rank.Candidate]:
         oldest = now - timedelta(days=run.workflow.max_age_days)
         items = items.annotate(dated_at=Coalesce("published_at", "first_seen_at")).filter(dated_at__gte=oldest)
     return [_candidate(item) for item in items.order_by("-id")[:_MAX_CANDIDATES]]
-
-
-def _local_midnight(workflow: Workflow, due_at: datetime) -> datetime:
-    return due_at.astimezone(workflow.zone).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _candidate(item: Item) -> rank.Candidate:

@@ -2,12 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -23,15 +24,26 @@ from workflows.domain.content import Content, Part
 from workflows.domain.errors import Invalid, NotPermitted, StaleContent, WrongState
 from workflows.domain.events import Event
 from workflows.domain.states import (
+    DELIVERY_DUE,
     MESSAGE_TRANSITIONS,
+    ApprovalState,
     DeliveryState,
     MessageState,
     OfferState,
     allowed_from,
 )
-from workflows.models import Channel, Delivery, Digest, DigestEntry, Message, MessagePart
+from workflows.models import (
+    ApprovalRequest,
+    Channel,
+    Delivery,
+    Digest,
+    DigestEntry,
+    Message,
+    MessagePart,
+    StandingApproval,
+)
 from workflows.registry import UnknownKind
-from workflows.services import approvals, secrets
+from workflows.services import approvals, secrets, standing
 from workflows.services.queue import enqueue
 from workflows.services.reasons import clean_reason
 
@@ -83,6 +95,22 @@ def write(*, message: Message, by: User) -> None:
         record(Event.MESSAGE_WRITTEN, target=message, why=message.reason, facts=facts)
 
 
+def write_anew(*, message_id: int, by: User) -> Message:
+    """A draft with the words of a cancelled message, say a denied one; its request will follow the old one.
+
+    A digest is not written anew: its items are free for the next one.
+    """
+    if not by.has_perm("workflows.add_message"):
+        raise NotPermitted(_("Your role does not include writing messages."))
+    old = Message.objects.get(pk=message_id)
+    if old.state != MessageState.CANCELLED or old.digest_id is not None:
+        raise WrongState(_("Only a cancelled message that a person wrote can be written anew."))
+    words = {name: getattr(old, name) for name in WRITTEN if name != "send_at"}
+    draft = Message(**words, workflow=old.workflow, copy_of=old)
+    write(message=draft, by=by)
+    return draft
+
+
 def submit(*, message_id: int, by: User) -> Message:
     """A person puts a draft before the gate: it is released at once, or waits for a second person.
 
@@ -93,33 +121,43 @@ def submit(*, message_id: int, by: User) -> Message:
         raise NotPermitted(_("Your role does not include sending messages."))
     written = story.latest(Event.MESSAGE_WRITTEN, Message(pk=message_id))
     with transaction.atomic(), context.acting(by, parent_event_id=written):
-        return _put_before_gate(message_id, by)
+        return _put_before_gate(message_id, by, _gate)
 
 
 def submit_digest(message: Message, *, requested_by: User) -> Message:
-    """The same for a run's message: the system submits it for the workflow's owner, or for who started the run."""
+    """The same for a run's message: the system submits it for the workflow's owner, or for who started the run.
+
+    A standing approval of the workflow may cover it.
+    """
     with transaction.atomic():
-        return _put_before_gate(message.pk, requested_by)
+        return _put_before_gate(message.pk, requested_by, _gate_of_digest)
 
 
-def _put_before_gate(message_id: int, requested_by: User) -> Message:
+def _put_before_gate(
+    message_id: int, requested_by: User, gate_of: Callable[[Message, Sequence[Recipient]], "_Gate"]
+) -> Message:
     message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
     if message.state != MessageState.DRAFT:
         raise WrongState(_("This message was already submitted."))
     plain = describe(message)
     total = people(plain.recipients)
-    gate = _gate(plain.recipients)
+    gate = gate_of(message, plain.recipients)
     cause = context.current().as_task_argument()
+    content_digest = actions.registry.get(ACTION).content_digest(plain)
     Message.objects.filter(pk=message.pk).update(
         gate=gate.text,
-        needs_approval=not gate.open,
+        needs_approval=gate.needs_approval,
+        standing_approval=gate.standing,
         people=total,
-        content_digest=actions.registry.get(ACTION).content_digest(plain),
+        content_digest=content_digest,
         request_id=cause["request_id"],
         on_behalf_of=cause["on_behalf_of"],
     )
     record(Event.MESSAGE_SUBMITTED, target=message, why=message.reason, facts={"gate": gate.text, "people": total})
-    if gate.open:
+    if gate.standing is not None:
+        facts = {"standing_approval": gate.standing.pk, "content_digest": content_digest}
+        record(Event.STANDING_USED, target=message, why=gate.text, facts=facts)
+    if gate.standing is not None or not gate.needs_approval:
         release(message, plain)
     else:
         _move(message, MessageState.PENDING)
@@ -130,28 +168,49 @@ def _put_before_gate(message_id: int, requested_by: User) -> Message:
             reason=message.reason,
             requested_by=requested_by,
             authored_by=message.author,
+            previous=_request_of(message.copy_of),
         )
     message.refresh_from_db()
     return message
 
 
+def _request_of(message: Message | None) -> ApprovalRequest | None:
+    """The last request about a message."""
+    if message is None:
+        return None
+    about = {"subject_type": Message._meta.label_lower, "subject_id": str(message.pk)}
+    return ApprovalRequest.objects.filter(**about).order_by("pk").last()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gate:
-    """Whether a message may leave by itself, in words that the message keeps."""
+    """Whether a message needs approval, in words that the message keeps. ``standing``: what approves it already."""
 
-    open: bool
+    needs_approval: bool
     text: str
+    standing: StandingApproval | None = None
 
 
-def _gate(recipients: Sequence[Recipient]) -> _Gate:
+def _gate(message: Message, recipients: Sequence[Recipient]) -> _Gate:
     rules = policy.current().actions
     reasons = mass_send_reasons(recipients, min_recipients=rules.mass_send_min_recipients)
     if not reasons:
-        return _Gate(open=True, text=_("Open: not a mass send."))
+        return _Gate(needs_approval=False, text=_("Open: not a mass send."))
     text = "; ".join(reasons)
-    if ACTION not in rules.require_approval_for:
-        return _Gate(open=True, text=_("Open: the policy asks for no approval (%(why)s).") % {"why": text})
-    return _Gate(open=False, text=_("Mass send: %(why)s.") % {"why": text})
+    if not rules.needs_approval(ACTION):
+        asks_none = _("Open: the policy asks for no approval (%(why)s).") % {"why": text}
+        return _Gate(needs_approval=False, text=asks_none)
+    return _Gate(needs_approval=True, text=_("Mass send: %(why)s.") % {"why": text})
+
+
+def _gate_of_digest(message: Message, recipients: Sequence[Recipient]) -> _Gate:
+    """A standing approval is asked only where one is needed, and covers only what the workflow's audience gets."""
+    gate, workflow = _gate(message, recipients), message.workflow
+    if not gate.needs_approval or workflow is None or workflow.audience_id != message.audience_id:
+        return gate
+    cover = standing.covering(workflow, timezone.now())
+    text = cover.text if cover.standing else f"{gate.text} {cover.text}".rstrip()
+    return _Gate(needs_approval=True, text=text, standing=cover.standing)
 
 
 def describe(message: Message) -> MassSend:
@@ -246,6 +305,12 @@ def wake(message_id: int, now: datetime) -> None:
     enqueue("workflows.tasks.dispatch", message_id)
 
 
+def look_again(held: QuerySet[Delivery]) -> None:
+    """Let the clock look again at messages whose deliveries were held."""
+    due = held.filter(state__in=sorted(DELIVERY_DUE)).values("message")
+    Message.objects.filter(pk__in=due, state=MessageState.RELEASED).update(next_attempt_at=timezone.now())
+
+
 def cancel(message: Message, why: str, entries: OfferState) -> None:
     """It will not be sent. ``entries``: what becomes of the items that its digest offered."""
     _move(message, MessageState.CANCELLED, finished_at=timezone.now())
@@ -294,28 +359,30 @@ def _move(message: Message, state: MessageState, **fields: object) -> None:
     message.state = state
 
 
-def _get(pk: str) -> Message:
-    return Message.objects.select_related("audience", "digest", "workflow").get(pk=pk)
+def _get(approval: ApprovalRequest) -> Message:
+    return Message.objects.select_related("audience", "digest", "workflow").get(pk=approval.subject_id)
 
 
-def _describe_pending(pk: str) -> MassSend:
+def _describe_pending(approval: ApprovalRequest) -> MassSend:
     try:
-        return describe(_get(pk))
+        return describe(_get(approval))
     except Invalid as error:
         raise StaleContent(str(error).rstrip(".。")) from error
 
 
-def _execute(pk: str, plain: MassSend) -> None:
-    release(_get(pk), plain)
+def _execute(approval: ApprovalRequest, plain: MassSend) -> ApprovalState:
+    """Its deliveries are on their way; the last of them ends the request."""
+    release(_get(approval), plain)
+    return ApprovalState.EXECUTING
 
 
-def _deny(pk: str, why: str) -> None:
-    cancel(_get(pk), why, OfferState.DISMISSED)
+def _deny(approval: ApprovalRequest, why: str) -> None:
+    cancel(_get(approval), why, OfferState.DISMISSED)
 
 
-def _expire(pk: str) -> None:
+def _expire(approval: ApprovalRequest) -> None:
     """A digest grows stale: the next one offers its items again. What a person wrote stays theirs to resubmit."""
-    message = _get(pk)
+    message = _get(approval)
     if message.digest_id is not None:
         cancel(message, _("nobody decided in time"), OfferState.RELEASED)
     else:
@@ -329,6 +396,6 @@ approvals.carries_out(
         execute=_execute,
         deny=_deny,
         expire=_expire,
-        reopen=lambda pk: _reopen(_get(pk)),
+        reopen=lambda approval: _reopen(_get(approval)),
     ),
 )

@@ -1,6 +1,8 @@
 """Workflows in and out of service, and when they run next."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -9,10 +11,12 @@ from django.utils.translation import gettext as _
 
 from audit import context
 from audit.recorder import record
+from workflows.domain.changes import Change
 from workflows.domain.errors import Invalid, NotPermitted
 from workflows.domain.events import Event
 from workflows.domain.states import WorkflowState
 from workflows.models import Cadence, Workflow
+from workflows.services import changes, configuration
 from workflows.services.reasons import clean_reason
 
 
@@ -23,20 +27,37 @@ def activate(*, workflow: Workflow, by: User, reason: str) -> None:
         raise Invalid(_("The workflow has no source that is switched on."), field="sources")
     if workflow.audience is None or not workflow.audience.members.exists():
         raise Invalid(_("The workflow has no audience with members."), field="audience")
-    with transaction.atomic(), context.acting(by):
-        Workflow.objects.filter(pk=workflow.pk).update(state=WorkflowState.ACTIVE)
-        workflow.state = WorkflowState.ACTIVE
-        plan(workflow)
-        record(Event.WORKFLOW_ACTIVATED, target=workflow, why=clean_reason(reason))
+    with transaction.atomic(), context.acting(by), changes.under_approval(by=by, reason=reason):
+        _move(workflow, WorkflowState.ACTIVE, clean_reason(reason))
 
 
 def pause(*, workflow: Workflow, by: User, reason: str) -> None:
     _require_right(by)
     with transaction.atomic(), context.acting(by):
-        Workflow.objects.filter(pk=workflow.pk).update(state=WorkflowState.PAUSED)
-        workflow.state = WorkflowState.PAUSED
-        plan(workflow)
-        record(Event.WORKFLOW_PAUSED, target=workflow, why=clean_reason(reason))
+        _move(workflow, WorkflowState.PAUSED, clean_reason(reason))
+
+
+def _move(workflow: Workflow, state: WorkflowState, why: str) -> None:
+    workflow.state = state
+    workflow.save(update_fields=["state"])
+    plan(workflow)
+    configuration.note(workflow)
+    record(_EVENT_OF[state], target=workflow, why=why)
+
+
+def _after_change(change: Change, workflow: Any) -> None:
+    """An approved change was written: the due rows follow it, and a new state is on the trail as such."""
+    plan(workflow)
+    if "state" in change.fields and workflow.state in _EVENT_OF:
+        record(_EVENT_OF[workflow.state], target=workflow)
+
+
+_EVENT_OF: Mapping[str, Event] = {
+    WorkflowState.ACTIVE: Event.WORKFLOW_ACTIVATED,
+    WorkflowState.PAUSED: Event.WORKFLOW_PAUSED,
+}
+changes.afterwards(Workflow, _after_change)
+changes.afterwards(Cadence, lambda change, cadence: plan(cadence.workflow))  # type: ignore[attr-defined]
 
 
 def plan(workflow: Workflow) -> None:

@@ -2,9 +2,10 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
@@ -12,11 +13,18 @@ from django.utils.translation import gettext as _
 
 from audit import context
 from audit.recorder import Outcome, record
+from compliance_bot.guardrails import policy
 from compliance_bot.guardrails import secrets as stores
+from workflows.actions.secret_replace import SecretReplacement
 from workflows.domain.canonical import digest
-from workflows.domain.errors import Invalid
+from workflows.domain.errors import Invalid, StaleContent
 from workflows.domain.events import Event
-from workflows.models import Channel, ChannelSecret, SecretRef
+from workflows.domain.states import ApprovalState
+from workflows.models import ApprovalRequest, Channel, ChannelSecret, SecretRef
+from workflows.services import approvals, configuration
+from workflows.services.reasons import clean_reason
+
+ACTION = "secret_reveal_or_replace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +51,96 @@ _told: set[_Read] = set()
 _TOLD_AT_MOST = 500
 
 
-def store(*, secret: SecretRef, value: str, by: AbstractBaseUser) -> None:
-    """Keep a new value in the reference's store. The trail learns that it happened, never the value."""
-    if not value.strip():
+def store(*, secret: SecretRef, value: str, by: User, reason: str = "") -> ApprovalRequest | None:
+    """Keep a new value in the reference's store. The trail learns that it happened, never the value.
+
+    Where the policy asks for a second person before a stored value is replaced, the request is returned, and the old
+    value stays in use until then.
+    """
+    value = value.strip()
+    if not value:
         raise Invalid(_("The value is empty."), field="value")
+    if secret.rotated_at is not None and policy.current().actions.needs_approval(ACTION):
+        return _ask(secret, value, by=by, reason=reason)
     with transaction.atomic(), context.acting(by):
         SecretRef.objects.filter(pk=secret.pk).update(rotated_at=timezone.now())
         record(Event.SECRET_STORED, target=secret)
+        configuration.note_secret(secret)
         try:
             # Last: if the store refuses, nothing above has happened.
-            stores.get(secret.store).write(secret.name, value.strip())
+            stores.get(secret.store).write(secret.name, value)
         except stores.SecretError as error:
             raise Invalid(str(error), field="value") from error
+    return None
+
+
+def _ask(secret: SecretRef, value: str, *, by: User, reason: str) -> ApprovalRequest:
+    """The new value waits in the store beside the old one, under a name that the request knows."""
+    pending = f"pending-{uuid.uuid4().hex}"
+    with transaction.atomic(), context.acting(by):
+        try:
+            stores.get(secret.store).write(pending, value)
+        except stores.SecretError as error:
+            raise Invalid(str(error), field="value") from error
+        uses = secret.uses.count()
+        return approvals.request(
+            action=ACTION,
+            subject=secret,
+            size=uses,
+            reason=clean_reason(reason) or _("A new value for %(secret)s") % {"secret": secret},
+            requested_by=by,
+            authored_by=secret.owner,
+            payload={"pending": pending},
+        )
+
+
+def _describe(approval: ApprovalRequest) -> SecretReplacement:
+    secret = SecretRef.objects.get(pk=approval.subject_id)
+    try:
+        value = stores.get(secret.store).read(approval.payload["pending"])
+    except stores.SecretError as error:
+        raise StaleContent(str(error)) from error
+    return SecretReplacement(
+        name=secret.name,
+        store=secret.store,
+        used_by=sorted(secret.uses.values_list("channel__name", flat=True)),
+        fingerprint=salted_hmac("workflows.secret", value, algorithm="sha256").hexdigest(),
+    )
+
+
+def _replace(approval: ApprovalRequest, plain: SecretReplacement) -> ApprovalState:
+    secret = SecretRef.objects.get(pk=approval.subject_id)
+    store = stores.get(secret.store)
+    SecretRef.objects.filter(pk=secret.pk).update(rotated_at=timezone.now())
+    record(Event.SECRET_STORED, target=secret)
+    try:
+        store.write(secret.name, store.read(approval.payload["pending"]))
+    except stores.SecretError as error:
+        raise Invalid(str(error), field="value") from error
+    _drop(approval)
+    return ApprovalState.EXECUTED
+
+
+def _drop(approval: ApprovalRequest) -> None:
+    """The value that waited is removed from the store once nothing can be decided any more."""
+
+    def remove() -> None:
+        with suppress(stores.SecretError, SecretRef.DoesNotExist):
+            stores.get(SecretRef.objects.get(pk=approval.subject_id).store).delete(approval.payload["pending"])
+
+    transaction.on_commit(remove)
+
+
+approvals.carries_out(
+    ACTION,
+    approvals.Procedure(
+        describe=_describe,
+        execute=_replace,
+        deny=lambda approval, reason: _drop(approval),
+        expire=_drop,
+        reopen=_drop,
+    ),
+)
 
 
 def of_channel(channel: Channel, *, purpose: str) -> dict[str, str]:

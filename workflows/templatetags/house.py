@@ -1,9 +1,13 @@
 """WeCom's Markdown as WeCom shows it, for previews. The text is foreign: everything is escaped first."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from django import template
-from django.utils.html import escape
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
+from django.utils.html import escape, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
@@ -23,6 +27,8 @@ _INLINE = (
 )
 _HEADING = re.compile(r"(#{1,6}) +(.+)")
 
+
+_WORDS = {"True": _("yes"), "False": _("no")}
 
 _RULES = {
     "keyword_in_title": _("keyword in the title"),
@@ -60,6 +66,32 @@ def _inline(text: str) -> str:
 def rule_name(rule: str) -> str:
     """A ranking rule in words; the contract's own name where there are none."""
     return str(_RULES.get(rule, rule))
+
+
+@register.filter
+def model_name(label: str) -> str:
+    """What a kind of object is called."""
+    try:
+        return str(apps.get_model(label)._meta.verbose_name)
+    except LookupError:
+        return label
+
+
+@register.filter
+def field_name(entry: Mapping[str, Any]) -> str:
+    """What a field of a changed object is called."""
+    try:
+        return str(apps.get_model(entry["model"])._meta.get_field(entry["field"]).verbose_name)
+    except (LookupError, FieldDoesNotExist):
+        return str(entry["field"])
+
+
+@register.filter
+def shown_value(value: Any) -> SafeString:
+    """A stored value in words, each on its own, so that no writing direction leaks."""
+    values = value if isinstance(value, list) else [value]
+    words = [_WORDS.get(str(one), one) if one not in (None, "") else "–" for one in values] or ["–"]
+    return format_html_join(mark_safe("<br>"), "<bdi>{}</bdi>", ((word,) for word in words))
 
 
 @register.filter

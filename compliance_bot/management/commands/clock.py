@@ -22,13 +22,10 @@ class Command(BaseCommand):
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         signal.signal(signal.SIGINT, lambda *_: stop.set())
-        first = True
         while not stop.wait(TICK_SECONDS):
             try:
                 close_old_connections()
-                if first:
-                    policies.note_policy()
-                    first = False
+                policies.note_policy()
                 clock.tick()
             except DatabaseError:
                 # The database is restarting; the rows are still due when it is back.

@@ -34,6 +34,8 @@ class Command(BaseCommand):
             _require_free("127.0.0.1", settings.SANDBOX_PORT)
         self._prepare()
         address = f"http://{host}:{port}"
+        if settings.SANDBOX:
+            os.environ.setdefault("BASE_URL", address)  # the processes below write links
         supervisor = Supervisor(_processes(host, port), on_ready=lambda: self._say_ready(address), say=self._say)
         supervisor.run(host=host, port=port)
 

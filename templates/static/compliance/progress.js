@@ -12,7 +12,10 @@
         const badge = document.createElement("span");
         badge.className = `badge badge-${row.state}`;
         badge.textContent = `${row.label}: ${row.count}`;
-        return [badge, " "];
+        const link = document.createElement("a");
+        link.href = row.url;
+        link.append(badge);
+        return [link, " "];
       }),
     );
     const state = document.querySelector(".field-state_badge .badge");

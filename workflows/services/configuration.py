@@ -1,0 +1,122 @@
+"""A workflow's whole configuration as plain data: what it reads, says, to whom, through what and when.
+
+``digest`` changes whenever any of that does; each configuration that was ever in use is kept as a version.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, time
+from typing import Any
+
+from django.db import models, transaction
+from django.utils import timezone
+
+from audit import context
+from workflows.domain.canonical import digest as digest_of
+from workflows.domain.changes import Change
+from workflows.models import AudienceMember, Channel, SecretRef, Workflow, WorkflowVersion
+
+_WORKFLOW = ("name", "goal", "contract", "state", "time_zone", "language", "max_entries", "max_age_days")
+_SOURCE = ("id", "name", "kind", "config", "weight", "enabled")
+_CADENCE = ("id", "digest_kind", "pattern", "every_minutes", "window_start", "window_end", "at", "days", "enabled")
+_MEMBER = ("id", "label", "address", "is_group", "size")
+_CHANNEL = ("id", "name", "kind", "config", "per_minute", "enabled")
+
+
+def content(workflow: Workflow) -> dict[str, Any]:
+    """As it is in the database now. A secret is named, with the time its value was stored; never the value."""
+    now = Workflow.objects.select_related("owner", "audience").get(pk=workflow.pk)
+    members = AudienceMember.objects.filter(audience__workflow=now).select_related("channel").order_by("pk")
+    channels = Channel.objects.filter(audiencemember__audience__workflow=now).distinct().order_by("pk")
+    return {
+        "workflow": {
+            **_plain(now, _WORKFLOW),
+            "owner": now.owner.get_username(),
+            "audience": now.audience and now.audience.name,
+        },
+        "sources": [_plain(source, _SOURCE) for source in now.sources.order_by("name")],
+        "cadences": [_plain(cadence, _CADENCE) for cadence in now.cadences.order_by("pk")],
+        "audience": [{**_plain(member, _MEMBER), "channel": member.channel.name} for member in members],
+        "channels": [{**_plain(channel, _CHANNEL), "secrets": _secrets(channel)} for channel in channels],
+    }
+
+
+def _plain(row: models.Model, names: Iterable[str]) -> dict[str, Any]:
+    return {name: _as_json(getattr(row, name)) for name in names}
+
+
+def _as_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, time | datetime) else value
+
+
+def _secrets(channel: Channel) -> dict[str, dict[str, Any]]:
+    """By the adapter's field: a value that was replaced shows by its time."""
+    uses = channel.secrets.select_related("secret").order_by("field")
+    return {use.field: _plain(use.secret, ("name", "store", "rotated_at")) for use in uses}
+
+
+def digest(workflow: Workflow) -> str:
+    return digest_of(content(workflow))
+
+
+# Which workflows an object belongs to: by the path from the workflow to it,
+_PATHS: Mapping[str, str] = {
+    "workflows.workflow": "pk",
+    "workflows.cadence": "cadences",
+    "workflows.source": "sources",
+    "workflows.audience": "audience",
+    "workflows.audiencemember": "audience__members",
+    "workflows.channel": "audience__members__channel",
+    "workflows.channelsecret": "audience__members__channel__secrets",
+    "workflows.secretref": "audience__members__channel__secrets__secret",
+}
+# and where it is part of another, by that one: it may be gone, or have moved.
+_OWNERS: Mapping[str, tuple[str, str]] = {
+    "workflows.cadence": ("workflow", "pk"),
+    "workflows.audiencemember": ("audience", "audience"),
+    "workflows.channelsecret": ("channel", "audience__members__channel"),
+}
+
+
+def affected_by(change: Change) -> models.QuerySet[Workflow]:
+    """The workflows whose configuration the object is or was part of. Ask after the change is made."""
+    path = _PATHS.get(change.model)
+    if path is None:
+        return Workflow.objects.none()
+    asked = models.Q(**{path: change.key})
+    if change.model in _OWNERS:
+        name, to = _OWNERS[change.model]
+        asked |= models.Q(**{f"{to}__in": [key for key in (change.was(name), change.becomes(name)) if key]})
+    return Workflow.objects.filter(asked).distinct()
+
+
+def note_affected(changes: Iterable[Change]) -> None:
+    """Keep what the configuration of every workflow that these changes touch has become."""
+    touched = {workflow.pk: workflow for change in changes for workflow in affected_by(change)}
+    for key in sorted(touched):
+        note(touched[key])
+
+
+def note_secret(secret: SecretRef) -> None:
+    """The same for a value that was replaced."""
+    for workflow in Workflow.objects.filter(**{_PATHS["workflows.secretref"]: secret}).distinct().order_by("pk"):
+        note(workflow)
+
+
+@transaction.atomic
+def note(workflow: Workflow) -> None:
+    """Keep the configuration as a version, unless the newest one is the same."""
+    Workflow.objects.select_for_update(of=("self",), no_key=True).get(pk=workflow.pk)  # one number at a time
+    now = content(workflow)
+    last = WorkflowVersion.objects.filter(workflow=workflow).first()
+    if last is not None and last.digest == digest_of(now):
+        return
+    cause = context.current()
+    WorkflowVersion.objects.create(
+        workflow=workflow,
+        number=last.number + 1 if last else 1,
+        at=timezone.now(),
+        who=cause.actor_of().label,
+        request_id=cause.request_id,
+        digest=digest_of(now),
+        content=now,
+    )
