@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from django.contrib.auth.hashers import get_hasher, identify_hasher, is_password_usable
+from django.contrib.auth.hashers import get_hasher, identify_hasher
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.signals import post_save, pre_save
@@ -34,11 +34,12 @@ def tell(instance: User, **kwargs: Any) -> None:
 def _is_rehash(stored: str, user: User, update_fields: Collection[str] | None) -> bool:
     """Whether it is the same password under a newer hash.
 
-    ``check_password`` saves that at a sign-in, the one column alone and without the raw password, and only where the
-    stored hash is of an older kind. All three are asked for, so that a new password is not taken for it.
+    ``check_password`` saves that at a sign-in: the one column alone, with the raw password set and taken away again,
+    and only where the stored hash is of an older kind. All of it is asked for, so that a new password is not taken for
+    it. Whoever writes a ready hash, as an approved change does, has set no raw password on this object.
     """
-    is_like_it = getattr(user, "_password", None) is None and set(update_fields or ()) == {"password"}
-    return is_like_it and is_password_usable(user.password) and _is_outdated(stored)
+    was_taken_away = vars(user).get("_password", "never set") is None
+    return was_taken_away and set(update_fields or ()) == {"password"} and _is_outdated(stored)
 
 
 def _is_outdated(stored: str) -> bool:

@@ -150,7 +150,7 @@ class AuditExportAdmin(CalmList, admin.ModelAdmin[AuditExport]):
         return super().get_queryset(request).filter(owner_id=request.user.pk)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Who looks is on the trail, once: the page then asks for itself again while something is being prepared."""
+        """Who looks is on the trail. While something is being prepared the page refreshes itself: that is one look."""
         waits = self.get_queryset(request).filter(state__in=_UNFINISHED).exists()
         response = super().changelist_view(request, {**(extra_context or {}), "waits": waits})
         if response.status_code == 200 and not (waits and _REFRESHES in request.headers):

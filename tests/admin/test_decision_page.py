@@ -65,6 +65,20 @@ def test_looking_decides_nothing_but_is_on_the_trail(request_: ApprovalRequest) 
     assert AuditEvent.objects.get(what="approval.viewed").who_label == "olivia"
 
 
+def test_a_look_at_what_was_decided_is_on_the_trail_too(request_: ApprovalRequest) -> None:
+    officer = people.olivia()
+    decide(browser(officer), request_, deny="1", reason="Not now")  # leads back to the page: the first look
+    assert state(request_) == ApprovalState.DENIED
+    browser(people.oscar()).get(page(request_))
+    viewed = AuditEvent.objects.filter(what="approval.viewed", target_id=str(request_.pk)).order_by("pk")
+    assert [event.who_label for event in viewed] == ["olivia", "oscar"]
+
+
+def test_a_look_that_was_denied_is_none(request_: ApprovalRequest) -> None:
+    browser(people.nora()).get(page(request_))
+    assert not AuditEvent.objects.filter(what="approval.viewed").exists()
+
+
 def test_an_officer_approves(request_: ApprovalRequest) -> None:
     html = decide(browser(people.olivia()), request_, approve="1")
     assert "Approved." in html

@@ -1,8 +1,12 @@
+import ipaddress
 import time
 import uuid
+from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
+from django.urls import reverse
 
 from audit import context
 from audit.models import AuditEvent
@@ -33,6 +37,35 @@ def test_signing_in_and_out_is_recorded_with_the_address() -> None:
     events = AuditEvent.objects.filter(what__startswith="access.").order_by("id")
     assert [event.what for event in events] == ["access.signed_in", "access.signed_out"]
     assert {(event.who_label, event.ip) for event in events} == {("olivia", "198.51.100.7")}
+
+
+def test_behind_a_trusted_proxy_the_clients_address_is_recorded(settings: Any) -> None:
+    settings.TRUSTED_PROXIES = [ipaddress.ip_network("127.0.0.1")]
+    Client().post("/admin/login/", {"username": "x", "password": "y"}, HTTP_X_FORWARDED_FOR="6.6.6.6, 198.51.100.7")
+    assert AuditEvent.objects.get(what="access.sign_in_failed").ip == "198.51.100.7"
+
+
+class TestWhoIsNoStaff:
+    @pytest.fixture(autouse=True)
+    def _signed_in(self) -> None:
+        self.client = Client()
+        self.client.force_login(User.objects.create_user("guest", password="correct horse battery"))
+
+    @pytest.mark.parametrize("page", ["index", "audit_auditevent_changelist", "audit_health", "password_change"])
+    def test_a_page_of_the_admin_is_denied_and_that_is_recorded(self, page: str) -> None:
+        response = self.client.get(reverse(f"admin:{page}"))
+        assert (response.status_code, response.headers["Location"].split("?")[0]) == (302, "/admin/login/")
+        event = AuditEvent.objects.get(what="access.denied")
+        assert (event.who_label, event.outcome, event.facts) == ("guest", "refused", {"path": reverse(f"admin:{page}")})
+
+    def test_the_sign_in_itself_is_open(self) -> None:
+        assert self.client.get(reverse("admin:login")).status_code == 200
+        assert not AuditEvent.objects.filter(what="access.denied").exists()
+
+
+def test_who_is_not_signed_in_is_only_sent_to_the_sign_in() -> None:
+    assert Client().get(reverse("admin:index")).status_code == 302
+    assert not AuditEvent.objects.filter(what="access.denied").exists()
 
 
 def test_a_failed_sign_in_names_the_account_and_never_the_password() -> None:

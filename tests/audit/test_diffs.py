@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 
 from audit import context, payloads
 from audit.models import AuditEvent
@@ -55,3 +55,22 @@ def test_clearing_names_what_was_attached_and_nothing_else() -> None:
     nora = people.person("nora", "Auditors")
     nora.groups.clear()
     assert changes("object.changed", "auth.user") == {"groups": {"removed": ["Auditors"]}}
+
+
+def test_a_right_given_directly_is_on_the_trail() -> None:
+    right = Permission.objects.get(codename="view_message")
+    people.nora().user_permissions.add(right)
+    assert changes("object.changed", "auth.user") == {"permissions": {"added": [str(right)]}}
+
+
+def test_a_right_of_a_role_is_on_the_trail_given_and_taken() -> None:
+    right, role = Permission.objects.get(codename="decide_approvalrequest"), Group.objects.get(name="Auditors")
+    role.permissions.add(right)
+    assert changes("object.changed", "auth.group") == {"permissions": {"added": [str(right)]}}
+    role.permissions.remove(right)
+    assert changes("object.changed", "auth.group") == {"permissions": {"removed": [str(right)]}}
+
+
+def test_a_role_given_from_its_own_side_is_on_the_trail() -> None:
+    Group.objects.get(name="Auditors").user_set.add(people.nora())
+    assert changes("object.changed", "auth.group") == {"users": {"added": ["nora"]}}

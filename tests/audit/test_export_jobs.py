@@ -323,6 +323,37 @@ class TestThePage:
         assert last("access.denied").who_label == "sam"
         assert now_of(job).state == "ready"
 
+    def test_a_look_at_the_list_is_on_the_trail_and_its_refreshing_is_not_another(
+        self, auditor: Client, audrey: User
+    ) -> None:
+        asked(audrey)
+        url = reverse("admin:audit_auditexport_changelist")
+        auditor.get(url)
+        auditor.get(url, headers={"X-Refresh": "1"})
+        event = AuditEvent.objects.get(what="trail.export_viewed")
+        assert (event.who_label, event.target_type) == ("audrey", "")
+
+    def test_nobody_hides_a_look_by_calling_it_a_refreshing(self, auditor: Client, audrey: User) -> None:
+        ready(audrey)
+        auditor.get(reverse("admin:audit_auditexport_changelist"), headers={"X-Refresh": "1"})
+        assert AuditEvent.objects.filter(what="trail.export_viewed").count() == 1
+
+    def test_a_look_at_one_export_names_it(self, auditor: Client, audrey: User) -> None:
+        job = ready(audrey)
+        assert auditor.get(reverse("admin:audit_auditexport_change", args=[job.pk])).status_code == 200
+        event = AuditEvent.objects.get(what="trail.export_viewed")
+        assert (event.who_label, event.target_type, event.target_id) == ("audrey", "audit.auditexport", str(job.pk))
+
+    def test_a_look_that_was_denied_is_none(self, audrey: User) -> None:
+        job = ready(audrey)
+        client = Client()
+        client.force_login(people.nora())
+        client.get(reverse("admin:audit_auditexport_changelist"))
+        client.get(reverse("admin:audit_auditexport_change", args=[job.pk]))
+        client.force_login(people.sam())
+        client.get(reverse("admin:audit_auditexport_change", args=[job.pk]))  # not theirs
+        assert not AuditEvent.objects.filter(what="trail.export_viewed").exists()
+
     def test_cancel_is_a_press_of_a_button(self, auditor: Client, audrey: User) -> None:
         job = ready(audrey)
         url = reverse("admin:audit_export_cancel", args=[job.pk])

@@ -127,6 +127,31 @@ class TestReleasing:
         with pytest.raises(holds.HoldRefused, match="Another person"):
             holds.confirm_release(self.hold.pk, self.olivia)
 
+    @pytest.mark.usefixtures("committed")
+    def test_an_asker_who_confirms_alone_is_on_the_trail_although_nothing_else_is(self) -> None:
+        holds.ask_release(self.hold.pk, self.olivia, "Closed")
+        with pytest.raises(holds.HoldRefused, match="Another person"):
+            holds.confirm_release(self.hold.pk, self.olivia)
+        event = AuditEvent.objects.get(what="trail.hold_release_refused")
+        assert (event.who_label, event.target_id, event.outcome) == ("olivia", str(self.hold.pk), "refused")
+        assert event.why == "Another person has to confirm the release that you asked for."
+        assert event.retention_class == "decision"
+        self.hold.refresh_from_db()
+        assert self.hold.released_at is None
+
+    def test_each_other_refusal_is_on_the_trail_too(self) -> None:
+        nora = people.nora()
+        calls: list[Callable[[], object]] = [
+            lambda: holds.ask_release(self.hold.pk, nora, "Closed"),
+            lambda: holds.confirm_release(self.hold.pk, nora),
+            lambda: holds.confirm_release(self.hold.pk, self.oscar),
+        ]
+        for call in calls:
+            with pytest.raises(holds.HoldRefused):
+                call()
+        events = AuditEvent.objects.filter(what="trail.hold_release_refused", target_id=str(self.hold.pk))
+        assert [event.who_label for event in events.order_by("pk")] == ["nora", "nora", "oscar"]
+
     def test_nobody_confirms_what_nobody_asked_for(self) -> None:
         with pytest.raises(holds.HoldRefused, match="not asked for"):
             holds.confirm_release(self.hold.pk, self.oscar)
@@ -236,6 +261,39 @@ class TestThePages:
         assert said in html
         assert "Constraint" not in html
         assert not AuditHold.objects.exists()
+
+    def ask(self, reason: str) -> str:
+        url = reverse("admin:audit_audithold_ask", args=[AuditHold.objects.get().pk])
+        return self.client(self.olivia).post(url, {"reason": reason}, follow=True).content.decode()
+
+    @pytest.mark.parametrize("reason", ["x" * 501, "长" * 501, "x" * 9_000_000, "a\r\n" * 260])
+    def test_a_reason_for_release_that_is_too_long_is_told_and_not_cut(self, reason: str) -> None:
+        placed = hold(who="alice")
+        assert "The reason is longer than 500 characters. Shorten it." in self.ask(reason)
+        placed.refresh_from_db()
+        assert placed.release_asked_by == ""
+
+    def test_a_reason_for_release_with_control_characters_is_kept_readable(self) -> None:
+        placed = hold(who="alice")
+        assert "Asked. Another person has to confirm." in self.ask("Clo\x00sed\r\nby court")
+        placed.refresh_from_db()
+        assert placed.release_reason == "Closed\nby court"
+
+    @pytest.mark.parametrize("reason", ["\x00", " \r\n", ""])
+    def test_no_reason_for_release_is_told(self, reason: str) -> None:
+        hold(who="alice")
+        assert "Say why it may be released" in self.ask(reason)
+
+    @pytest.mark.parametrize("field", ["reason", "owner", "who", "target_id", "request_id", "starts_at_0"])
+    @pytest.mark.parametrize("text", ["a\x00b", "x" * 9_000_000])
+    def test_no_field_takes_what_the_database_cannot(self, field: str, text: str) -> None:
+        form = {"reason": "Case 7", "owner": "Legal", "who": "alice", "target_type": "auth.user", field: text}
+        assert 'class="errorlist"' in self.add(**form)
+        assert not AuditHold.objects.exists()
+
+    def test_what_people_wrote_cannot_turn_round_what_stands_beside_it(self) -> None:
+        hold(who="‮ecila")
+        assert "<bdi>‮ecila</bdi>" in self.page(self.oscar)
 
     def test_how_many_events_it_covers_is_shown(self) -> None:
         placed = hold(who="olivia", starts_at=timezone.now() + timedelta(days=1))

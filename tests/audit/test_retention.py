@@ -81,6 +81,13 @@ class TestPurging:
         assert granted["archive_sha256"] == archive.digest_of(grant.archive).hex()
         assert (granted["events"], purged["purged"], purged["of"]) == (3, 3, 3)
 
+    def test_it_says_why(self, set_policy: Callable[[str], None]) -> None:
+        set_policy("security: {audit: {retention_days: 20, retention_days_by_class: {access: 1}}}")
+        past(3)
+        purge()
+        told = AuditEvent.objects.filter(what__in=["trail.purge_granted", "trail.purged"])
+        assert [event.why for event in told] == ["older than 1 day"] * 2
+
     def test_the_index_forgets_what_was_purged(self) -> None:
         pks = past(3)
         assert count(Search(q="群发")) == 3
@@ -342,7 +349,9 @@ class TestExpiry:
         self.expire(184 - 39)
         assert archive.names() == []
         assert not details.exists()
-        facts = AuditEvent.objects.get(what=TrailEvent.ARCHIVE_EXPIRED).facts
+        event = AuditEvent.objects.get(what=TrailEvent.ARCHIVE_EXPIRED)
+        facts = event.facts
+        assert event.why == "older than 184 days"
         assert (facts["grant"], facts["events"], facts["details"]) == (1, 2, 1)
         with time_machine.travel(timezone.now() + timedelta(days=184 - 39)):
             proved()

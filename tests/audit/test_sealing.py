@@ -280,3 +280,26 @@ def test_public_keys_can_be_handed_to_an_auditor() -> None:
     said = StringIO()
     call_command("audit_keys", stdout=said)
     assert said.getvalue().startswith(f"# {AuditSeal.objects.get().key_id}\n-----BEGIN PUBLIC KEY-----")
+
+
+def test_a_new_key_is_on_the_trail_and_sealed_at_once() -> None:
+    events(1)
+    seal_all()
+    old = AuditSeal.objects.get().key_id
+    call_command("audit_keys", rotate=True, stdout=StringIO())
+    rotated = AuditEvent.objects.get(what="trail.key_rotated")
+    assert rotated.facts == {"old": old, "new": next(iter(keys.public_keys()))}
+    assert rotated.facts["new"] != old
+    seal = sealing.seal_due(timezone.now())
+    assert seal is not None
+    assert seal.key_id == rotated.facts["new"]
+
+
+def test_the_first_key_replaces_none() -> None:
+    call_command("audit_keys", rotate=True, stdout=StringIO())
+    assert AuditEvent.objects.get(what="trail.key_rotated").facts["old"] == ""
+
+
+def test_looking_at_the_keys_changes_none() -> None:
+    call_command("audit_keys", stdout=StringIO())
+    assert not AuditEvent.objects.filter(what="trail.key_rotated").exists()

@@ -206,6 +206,7 @@ class TestTheQueueAndSessions:
             Session.objects.create(session_key=key, session_data="", expire_date=timezone.now() + timedelta(days=days))
         keep_house()
         assert list(Session.objects.values_list("session_key", flat=True)) == ["young"]
+        assert AuditEvent.objects.get(what="trail.house_kept").why == "expired"
 
 
 def test_it_is_recorded_when_something_was_removed(flow: Workflow) -> None:
@@ -213,8 +214,8 @@ def test_it_is_recorded_when_something_was_removed(flow: Workflow) -> None:
         run(flow)
     keep_house()
     keep_house()
-    told = [event.facts for event in AuditEvent.objects.filter(what="trail.house_kept")]
-    assert told == [{"what": "runs", "removed": 3}]
+    told = [(event.facts, event.why) for event in AuditEvent.objects.filter(what="trail.house_kept")]
+    assert told == [({"what": "runs", "removed": 3}, "older than 90 days")]
 
 
 def test_batches_walk_past_what_is_held(flow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
