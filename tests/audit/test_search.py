@@ -200,6 +200,7 @@ class TestPages:
         assert len({key for chunk in chunks for key in chunk}) == 7
 
     def test_a_page_counts_as_far_as_it_has_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(search, "_PATIENCE", 60.0)
         assert search.count_quickly(Search(q="even")) == (4, True)
         monkeypatch.setattr(search, "COUNT_LIMIT", 2)
         assert search.count_quickly(Search(q="even")) == (2, False)
