@@ -15,7 +15,7 @@ from django.urls import reverse
 from compliance_bot.guardrails import policy
 from tests import people, world
 from workflows import roles
-from workflows.domain.errors import StaleContent, WorkflowError
+from workflows.domain.errors import NotPermitted, StaleContent, WorkflowError
 from workflows.domain.states import ApprovalState, Verdict
 from workflows.models import (
     ApprovalRequest,
@@ -263,6 +263,15 @@ class TestDeleting:
         Channel.objects.all().delete()
         with pytest.raises(WorkflowError, match=r"“North group” refers to channel \d+, which is gone"):
             snapshots.roll_back(snapshot_id=Snapshot.objects.get().pk, by=sam, reason="Back")
+
+    def test_who_may_only_read_a_request_cannot_ask_for_its_rollback(
+        self, browser: Client, audiences: list[Audience]
+    ) -> None:
+        approve(ask(browser, self.selected(browser, *audiences)), people.olivia())
+        snapshot = Snapshot.objects.get()
+        with pytest.raises(NotPermitted):
+            snapshots.roll_back(snapshot_id=snapshot.pk, by=people.alice(), reason="I want them back")
+        assert snapshots.roll_back(snapshot_id=snapshot.pk, by=people.oscar(), reason="Deleted too early")
 
     def test_a_role_is_restored_with_its_members(self, browser: Client, sam: User) -> None:
         alice, olivia = people.alice(), people.olivia()

@@ -270,7 +270,9 @@ def _offers(approval: ApprovalRequest, user: User, *, pending: bool) -> list[dic
         "review": unreviewed and user.pk not in own and user.has_perm("workflows.decide_approvalrequest"),
         "withdraw": (pending or state == ApprovalState.APPROVED) and approvals.may_withdraw(approval, user),
         "again": came_to_nothing and asked and bool(approval.payload),
-        "roll-back": state == ApprovalState.EXECUTED and hasattr(approval, "snapshot"),
+        "roll-back": state == ApprovalState.EXECUTED
+        and hasattr(approval, "snapshot")
+        and snapshots.may_roll_back(approval, user),
         "break-glass": pending and user.has_perm("workflows.break_glass"),
     }
     return [{"verb": verb, **_OFFERS[verb]} for verb, is_open in offered.items() if is_open]

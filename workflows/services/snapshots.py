@@ -11,7 +11,7 @@ from django.db import DatabaseError, connection, models, transaction
 from django.utils.translation import gettext as _
 
 from workflows.domain.changes import Change, ChangeSet, Row
-from workflows.domain.errors import Invalid, WrongState
+from workflows.domain.errors import Invalid, NotPermitted, WrongState
 from workflows.models import ApprovalRequest, Snapshot
 from workflows.services import capture, changes, rows
 
@@ -19,12 +19,20 @@ from workflows.services import capture, changes, rows
 def roll_back(*, snapshot_id: int, by: User, reason: str) -> ApprovalRequest:
     """Ask to restore what a request changed. Raises Invalid that says exactly what stands in the way."""
     snapshot = Snapshot.objects.select_related("request").get(pk=snapshot_id)
+    if not may_roll_back(snapshot.request, by):
+        raise NotPermitted(_("Only who asked for it, an officer or an administrator can ask for the rollback."))
     back = difference(snapshot, by)
     if not back.changes:
         raise WrongState(_("Everything is as it was before."))
     if found := list(obstacles(back)):
         raise Invalid(_("It cannot be rolled back: %(why)s") % {"why": " ".join(found)})
     return changes.ask(back, by=by, reason=reason, action="rollback", previous=snapshot.request)
+
+
+def may_roll_back(request: ApprovalRequest, by: User) -> bool:
+    """Whoever may read a request may not therefore ask for changes of what their own role does not touch."""
+    oversees = by.has_perm("workflows.decide_approvalrequest") or by.has_perm("workflows.break_glass")
+    return by.pk == request.requested_by_id or oversees
 
 
 def difference(snapshot: Snapshot, by: User) -> ChangeSet:
