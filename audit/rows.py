@@ -28,18 +28,14 @@ _AT = {
     "sqlite": "replace(e.at, ' ', 'T') || CASE length(e.at) WHEN 19 THEN '.000000' ELSE '' END || '+00:00'",
     "postgresql": """to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US') || '+00:00'""",
 }
-_UUID = {
-    "sqlite": "substr({0}, 1, 8) || '-' || substr({0}, 9, 4) || '-' || substr({0}, 13, 4) || '-' || "
-    "substr({0}, 17, 4) || '-' || substr({0}, 21)",
-    "postgresql": "{0}::text",
-}
+_UUID = {"sqlite": "e.{0}", "postgresql": "e.{0}::text"}
 _IP = {"sqlite": "e.ip", "postgresql": "host(e.ip)"}
 
 
 def columns() -> str:
     """The columns of table ``e`` that ``problem`` reads, as SQL."""
     vendor = connection.vendor
-    ids = [_UUID[vendor].format(f"e.{name}") for name in ("event_id", "request_id", "parent_event_id")]
+    ids = [_UUID[vendor].format(name) for name in ("event_id", "request_id", "parent_event_id")]
     whole = [f"e.{name}" for name in ("id", "canon", "nonce", "row_hash", "payload_digest")]
     texts = [f"e.{name}" for name in (*_TEXTS, "who_id", "who_kind", "who_label", "why")]
     return ", ".join([*whole, _AT[vendor], *ids, _IP[vendor], *texts])

@@ -33,11 +33,6 @@ _SAME = {
 }
 
 
-def _parted(uuid: str) -> str:
-    parts = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
-    return " || '-' || ".join(f"substr({uuid}, {start}, {length})" for start, length in parts)
-
-
 _SQL = {
     "postgresql": _SAME
     | {
@@ -52,8 +47,8 @@ _SQL = {
         # Whole seconds are stored without a fraction.
         "when": "replace(at, ' ', 'T') || CASE length(at) WHEN 19 THEN '.000000' ELSE '' END || '+00:00'",
         "address": "coalesce(ip, '')",
-        "request_id": _parted("request_id"),
-        "event_id": _parted("event_id"),
+        "request_id": "request_id",
+        "event_id": "event_id",
     },
 }
 

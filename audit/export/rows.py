@@ -104,11 +104,12 @@ def _csv_of_sqlite(names: Sequence[str], rows: str, arguments: Sequence[Any]) ->
     """The database puts the whole piece together: what people wrote in quotation marks, those inside doubled (%w)."""
     marks = ",".join('"%%w"' if name in columns.FREE else "%%s" for name in names)
     line = f"printf('{marks}', {', '.join(columns.neutral(names))})"
-    sql = f"SELECT count(*), group_concat(line, char(13, 10)) FROM (SELECT {line} AS line {rows})"  # noqa: S608
+    whole = "CAST(group_concat(line, char(13, 10)) AS BLOB)"
+    sql = f"SELECT count(*), {whole} FROM (SELECT {line} AS line {rows})"  # noqa: S608 - our own names
     with connection.cursor() as cursor:
         cursor.execute(sql, arguments)
-        count, text = cursor.fetchone()
-    return f"{text}\r\n".encode() if count else b"", count
+        count, data = cursor.fetchone()
+    return data + b"\r\n" if count else b"", count
 
 
 def _jsonl_of_postgresql(names: Sequence[str], rows: str, arguments: Sequence[Any]) -> tuple[bytes, int]:

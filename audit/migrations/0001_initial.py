@@ -2,6 +2,8 @@
 
 import django.db.models.deletion
 import uuid
+
+import audit.models.fields
 from django.conf import settings
 from django.db import migrations, models
 
@@ -101,7 +103,7 @@ class Migration(migrations.Migration):
             name='AuditEvent',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('event_id', models.UUIDField(editable=False, unique=True, verbose_name='event')),
+                ('event_id', audit.models.fields.TextUUIDField(editable=False, unique=True, verbose_name='event')),
                 ('at', models.DateTimeField(verbose_name='when')),
                 ('retention_class', models.CharField(default='standard', max_length=20, verbose_name='retention class')),
                 ('who_kind', models.CharField(max_length=10, verbose_name='kind of actor')),
@@ -114,8 +116,8 @@ class Migration(migrations.Migration):
                 ('target_label', models.CharField(blank=True, max_length=200, verbose_name='object')),
                 ('outcome', models.CharField(choices=[('success', 'Success'), ('failure', 'Failure'), ('refused', 'Refused')], default='success', max_length=10, verbose_name='outcome')),
                 ('why', models.TextField(blank=True, verbose_name='why')),
-                ('request_id', models.UUIDField(verbose_name='request')),
-                ('parent_event_id', models.UUIDField(blank=True, null=True, verbose_name='caused by event')),
+                ('request_id', audit.models.fields.TextUUIDField(verbose_name='request')),
+                ('parent_event_id', audit.models.fields.TextUUIDField(blank=True, null=True, verbose_name='caused by event')),
                 ('ip', models.GenericIPAddressField(blank=True, null=True, verbose_name='address')),
                 ('payload_digest', models.BinaryField(max_length=32, null=True)),
                 ('schema_v', models.PositiveSmallIntegerField()),
@@ -140,7 +142,7 @@ class Migration(migrations.Migration):
                 ('who', models.CharField(blank=True, help_text='Acted, or was acted for.', max_length=150, verbose_name='who')),
                 ('target_type', models.CharField(blank=True, max_length=60, verbose_name='kind of object')),
                 ('target_id', models.CharField(blank=True, max_length=40, verbose_name="object's id")),
-                ('request_id', models.UUIDField(blank=True, null=True, verbose_name='request')),
+                ('request_id', audit.models.fields.TextUUIDField(blank=True, null=True, verbose_name='request')),
                 ('starts_at', models.DateTimeField(blank=True, null=True, verbose_name='from')),
                 ('ends_at', models.DateTimeField(blank=True, null=True, verbose_name='until')),
                 ('reason', models.CharField(max_length=500, verbose_name='reason')),
@@ -179,15 +181,15 @@ class Migration(migrations.Migration):
             name='AuditExport',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ('key', audit.models.fields.TextUUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('query', models.TextField(blank=True, help_text='As in the address of the list.', verbose_name='search')),
                 ('form', models.CharField(choices=[('csv', 'CSV'), ('jsonl', 'JSON Lines'), ('zip', 'CSV with proofs (ZIP)')], max_length=5, verbose_name='format')),
                 ('bom', models.BooleanField(default=False, verbose_name='for Excel (byte order mark)')),
                 ('columns', models.JSONField(default=list, verbose_name='columns')),
                 ('reason', models.CharField(max_length=500, verbose_name='reason')),
                 ('state', models.CharField(choices=[('waiting', 'Waiting for approval'), ('queued', 'Queued'), ('running', 'Being prepared'), ('ready', 'Ready'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('expired', 'Expired')], default='queued', max_length=9, verbose_name='state')),
-                ('request_id', models.UUIDField(verbose_name='request')),
-                ('started_event_id', models.UUIDField(null=True)),
+                ('request_id', audit.models.fields.TextUUIDField(verbose_name='request')),
+                ('started_event_id', audit.models.fields.TextUUIDField(null=True)),
                 ('below_pk', models.PositiveBigIntegerField(help_text='Events from this key on are not in it.', null=True)),
                 ('next_below', models.PositiveBigIntegerField(help_text='Where to go on: keys below this.', null=True)),
                 ('bytes_done', models.PositiveBigIntegerField(default=0)),

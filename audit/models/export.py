@@ -6,6 +6,8 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from audit.models.fields import TextUUIDField
+
 
 class ExportForm(models.TextChoices):
     CSV = "csv", "CSV"
@@ -26,7 +28,7 @@ class ExportState(models.TextChoices):
 class AuditExport(models.Model):
     """One file that is being prepared, or waits for its owner. The row is the truth; a queue message only a hint."""
 
-    key = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    key = TextUUIDField(default=uuid.uuid4, unique=True, editable=False)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", verbose_name=_("owner")
     )
@@ -36,8 +38,8 @@ class AuditExport(models.Model):
     columns = models.JSONField(_("columns"), default=list)
     reason = models.CharField(_("reason"), max_length=500)
     state = models.CharField(_("state"), max_length=9, choices=ExportState, default=ExportState.QUEUED)
-    request_id = models.UUIDField(_("request"))
-    started_event_id = models.UUIDField(null=True)
+    request_id = TextUUIDField(_("request"))
+    started_event_id = TextUUIDField(null=True)
     below_pk = models.PositiveBigIntegerField(null=True, help_text="Events from this key on are not in it.")
     next_below = models.PositiveBigIntegerField(null=True, help_text="Where to go on: keys below this.")
     bytes_done = models.PositiveBigIntegerField(default=0)

@@ -3,6 +3,7 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from audit.models.fields import TextUUIDField
 from audit.models.trail import AppendOnlyModel
 
 
@@ -15,7 +16,7 @@ class AuditHold(models.Model):
     who = models.CharField(_("who"), max_length=150, blank=True, help_text=_("Acted, or was acted for."))
     target_type = models.CharField(_("kind of object"), max_length=60, blank=True)
     target_id = models.CharField(_("object's id"), max_length=40, blank=True)
-    request_id = models.UUIDField(_("request"), null=True, blank=True)
+    request_id = TextUUIDField(_("request"), null=True, blank=True)
     starts_at = models.DateTimeField(_("from"), null=True, blank=True)
     ends_at = models.DateTimeField(_("until"), null=True, blank=True)
     reason = models.CharField(_("reason"), max_length=500)

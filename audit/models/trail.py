@@ -8,6 +8,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
 from audit import vocabulary
+from audit.models.fields import TextUUIDField
 
 
 class AppendOnly(Exception):
@@ -49,7 +50,7 @@ class AuditEvent(AppendOnlyModel):
         FAILURE = "failure", _("Failure")
         REFUSED = "refused", _("Refused")
 
-    event_id = models.UUIDField(_("event"), unique=True, editable=False)
+    event_id = TextUUIDField(_("event"), unique=True, editable=False)
     at = models.DateTimeField(_("when"))
     retention_class = models.CharField(_("retention class"), max_length=20, default="standard")
     who_kind = models.CharField(_("kind of actor"), max_length=10)
@@ -62,8 +63,8 @@ class AuditEvent(AppendOnlyModel):
     target_label = models.CharField(_("object"), max_length=200, blank=True)
     outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome, default=Outcome.SUCCESS)
     why = models.TextField(_("why"), blank=True)
-    request_id = models.UUIDField(_("request"))
-    parent_event_id = models.UUIDField(_("caused by event"), null=True, blank=True)
+    request_id = TextUUIDField(_("request"))
+    parent_event_id = TextUUIDField(_("caused by event"), null=True, blank=True)
     ip = models.GenericIPAddressField(_("address"), null=True, blank=True)
     payload_digest = models.BinaryField(null=True, max_length=32)
     schema_v = models.PositiveSmallIntegerField()

@@ -211,13 +211,8 @@ def _sealed(rows: Sequence[_Row]) -> Iterator[tuple[int, int, int, bytes]]:
 
 
 def _as_sqlite_keeps_it(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    pk, event_id, at, request, parent, *rest = values
-    kept_at = at[:-6].replace("T", " ")
-    return (pk, _hex(event_id), kept_at, _hex(request), _hex(parent) if parent else None, *rest)
-
-
-def _hex(text: str) -> str:
-    return text.replace("-", "")
+    pk, event_id, at, *rest = values
+    return (pk, event_id, at[:-6].replace("T", " "), *rest)
 
 
 def _insert(table: str, columns: Sequence[str], rows: Iterator[tuple[Any, ...]] | list[tuple[Any, ...]]) -> None:
