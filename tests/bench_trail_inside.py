@@ -46,7 +46,7 @@ from compliance_bot.guardrails import policy
 from tests.audit.many import fill
 from workflows.models import Source
 
-ROUNDS = 5
+ROUNDS = 8
 # Flat is what costs as much as on a trail of so many events.
 FEW = 10_000
 
