@@ -15,6 +15,7 @@ from django.utils import timezone
 from audit import context
 from compliance_bot.guardrails import policy
 from tests import people, world
+from workflows.admin import approval as approval_pages
 from workflows.models import (
     ApprovalRequest,
     Audience,
@@ -32,7 +33,7 @@ from workflows.models import (
     StandingApproval,
     Workflow,
 )
-from workflows.services import messages, pauses, standing
+from workflows.services import approvals, messages, pauses, standing
 
 pytestmark = pytest.mark.django_db
 
@@ -170,3 +171,24 @@ def test_no_odd_id_breaks_a_page(client: Client, path: str) -> None:
     for name in LISTS:
         url = f"{url_of(name)}{path}/change/"
         assert client.get(url).status_code in {302, 404}
+
+
+def test_a_search_of_requests_looks_through_the_newest_of_those_that_the_filters_chose(
+    client: Client, sam: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approval_pages, "_LOOKED_THROUGH", 2)
+    group = world.audience(world.robot(sam), name="Large")
+    for subject in ("Forgotten", "Waiting", "Withdrawn one", "Withdrawn two"):
+        message = world.message(sam, group, subject=subject)
+        with context.acting(sam):
+            messages.submit(message_id=message.pk, by=sam)
+    for request in ApprovalRequest.objects.filter(subject_label__startswith="Withdrawn"):
+        approvals.withdraw(approval_id=request.pk, by=sam, reason="Wrong")
+
+    def found(query: str) -> set[str]:
+        shown = client.get(url_of("approvalrequest") + query).context["cl"].result_list
+        return {request.subject_label for request in shown}
+
+    assert found("?q=wait") == {"Waiting"}
+    assert found("?q=wait&state=all") == set()
+    assert found("?q=withdrawn&state=all") == {"Withdrawn one", "Withdrawn two"}

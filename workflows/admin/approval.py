@@ -11,6 +11,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.safestring import SafeString
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
@@ -26,6 +27,8 @@ from workflows.services import approvals, changes, snapshots
 
 # As many as one page lists so that each can be read.
 _TOGETHER = 50
+# A text search reads every request it looks through: all that may wait, and no more of the past than a page has time for.
+_LOOKED_THROUGH = 20_000
 
 _OFFERS: Mapping[str, Mapping[str, Any]] = {
     "review": {
@@ -104,6 +107,10 @@ class ApprovalRequestAdmin(EvidenceAdmin):
     list_filter = (QueueFilter, ActionFilter)
     list_select_related = ("requested_by",)
     search_fields = ("subject_label", "reason")
+    search_help_text = format_lazy(
+        gettext_lazy("Looks through the newest {count} of the chosen requests. The audit trail finds older ones."),
+        count=f"{_LOOKED_THROUGH:,}",
+    )
     actions = ("decide_together",)
 
     def get_urls(self) -> list[URLPattern]:
@@ -117,6 +124,14 @@ class ApprovalRequestAdmin(EvidenceAdmin):
             acts("ask/", change_pages.ask, "workflows_change_ask"),
         ]
         return [*own, *super().get_urls()]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet[ApprovalRequest], search_term: str
+    ) -> tuple[models.QuerySet[ApprovalRequest], bool]:
+        if search_term:
+            newest = queryset.order_by("-pk").values("pk")[:_LOOKED_THROUGH]
+            queryset = self.get_queryset(request).filter(pk__in=newest)
+        return super().get_search_results(request, queryset, search_term)
 
     def decide(self, request: HttpRequest, pk: int) -> HttpResponse:
         approval = self.find(request, pk)
