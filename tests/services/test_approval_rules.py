@@ -156,7 +156,7 @@ class TestWhen:
         with time_machine.travel(request.execute_at - timedelta(seconds=1)):
             clock.tick()
         assert state_of_message() == MessageState.PENDING
-        with time_machine.travel(request.execute_at):
+        with time_machine.travel(request.execute_at, tick=False):
             clock.tick()
         request.refresh_from_db()
         assert (request.state, state_of_message()) == (ApprovalState.EXECUTING, MessageState.RELEASED)
