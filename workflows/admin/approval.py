@@ -27,7 +27,7 @@ from workflows.services import approvals, changes, snapshots
 
 # As many as one page lists so that each can be read.
 _TOGETHER = 50
-# A text search reads every request it looks through: all that may wait, and no more of the past than a page has time for.
+# A text search reads each request that it looks through: all that may wait, and some of the past.
 _LOOKED_THROUGH = 20_000
 
 _OFFERS: Mapping[str, Mapping[str, Any]] = {
