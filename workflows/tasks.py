@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit import checkpoints, completeness, context, forwarding, retention, sealing, verification
 from audit.export import jobs
-from workflows.services import clock, delivery, housekeeping, officers, queue, runs
+from workflows.services import alerts, clock, delivery, housekeeping, officers, queue, runs
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,11 @@ def tell_requester(approval_id: int, cause: dict[str, str]) -> None:
 def alert_glass(approval_id: int, cause: dict[str, str]) -> None:
     with _under(cause):
         officers.alert_glass(approval_id)
+
+
+def alert_channel(channel_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        alerts.channel_broken(channel_id)
 
 
 def tick() -> None:

@@ -73,7 +73,7 @@ def test_a_post_without_a_button_does_nothing(alice: User, page: str) -> None:
     draft = world.message(alice, world.audience(world.robot(alice, name="Small"), name="Small", size=2))
     messages.submit(message_id=draft.pk, by=alice)
     row = Delivery.objects.get()
-    Delivery.objects.update(state="unknown")
+    Delivery.objects.update(state="unknown", not_before=None)
     pk = request.pk if "approval" in page else row.pk
     assert browser(people.olivia()).post(reverse(f"admin:{page}", args=[pk]), {"reason": "Hm"}).status_code == 400
     request.refresh_from_db()

@@ -48,7 +48,7 @@ def half(alice: User) -> Message:
     to = world.audience(world.robot(alice), size=3)
     body = "\n\n".join(f"{number} " + "x" * 3900 for number in range(3))
     message = messages.submit(message_id=world.message(alice, to, body=body).pk, by=alice)
-    Delivery.objects.filter(part__number=1).update(state=DeliveryState.SENT, attempts=1)
+    Delivery.objects.filter(part__number=1).update(state=DeliveryState.SENT, attempts=1, not_before=None)
     return message
 
 
@@ -182,7 +182,7 @@ class TestAMessageOnItsWay:
     def test_is_halted_from_its_page_and_shows_what_has_left(self, officer: Client, half: Message) -> None:
         assert "Halt" in words(officer, page(half))
         officer.post(switch(half), {"reason": "Typing slip"})
-        Delivery.objects.filter(part__number=2).update(state=DeliveryState.UNKNOWN)
+        Delivery.objects.filter(part__number=2).update(state=DeliveryState.UNKNOWN, not_before=None)
         shown = words(officer, page(half))
         assert "by olivia: Typing slip" in shown
         assert "Has left 1 Everyone group (1/3)" in shown

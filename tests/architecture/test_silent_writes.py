@@ -13,6 +13,7 @@ ROOMS = ("audit", "compliance_bot", "workflows")
 # Where such a write stands without its event, and why that is in order.
 ALLOWED: Mapping[str, str] = {
     # What the trail keeps for itself.
+    "audit/recorder.py: record_all": "These are the events.",
     "audit/export/jobs.py: let_go": "The approval that it follows from is recorded.",
     "audit/export/jobs.py: _save": "How far a file was written; its start and its end are recorded.",
     "audit/export/jobs.py: _slice": "The same: the worker's time is over.",
@@ -44,14 +45,18 @@ ALLOWED: Mapping[str, str] = {
     "workflows/services/messages.py: _move": "Its callers record release, cancellation or return.",
     "workflows/services/messages.py: abandon": "The run records that it failed, and cancelling is on the trail.",
     "workflows/services/messages.py: settle_entries": "Follows from the message's end, which its callers record.",
+    "workflows/services/tokens.py: SharedToken._fetch": "A cache; reading the secret that it is fetched with is told.",
     # One step of the housekeeping, which records each batch.
     "workflows/services/housekeeping.py: _raw": "Its chores are carried out by _do, which records what went, and why.",
     # When somebody looks again: no fact about the world.
-    "workflows/services/delivery.py: _hold_back": "Waiting for the pace.",
     "workflows/services/delivery.py: _plan_next": "When a worker looks at the message again.",
+    "workflows/services/ledger.py: _begin_probe": "When a broken channel is tried; what comes of it is recorded.",
+    "workflows/services/ledger.py: _without_the_saturated": "Waiting for a recipient's pace.",
+    "workflows/services/ledger.py: hold_back": "Waiting for the pace.",
     "workflows/services/messages.py: look_again": "When a worker looks at the messages again.",
     "workflows/services/messages.py: wake": "When a worker looks at the message again.",
-    "workflows/services/pacing.py: take_slot": "A minute's memory of the pace; the attempt is recorded.",
+    "workflows/services/pacing.py: take": "A minute's memory of the pace; the attempt is recorded.",
+    "workflows/services/pacing.py: free": "A minute's memory of the pace; the attempt is recorded.",
 }  # fmt: skip
 
 _BULK = {
@@ -69,7 +74,7 @@ def silent_writes(source: str) -> Iterator[tuple[str, int]]:
     """(function, line) of each write in bulk that does not stand in a function that records."""
     for name, nodes in _functions(ast.parse(source)):
         calls = [node for node in nodes if isinstance(node, ast.Call)]
-        if not any(_called(call) == "record" for call in calls):
+        if not any(_called(call) in {"record", "record_all"} for call in calls):
             plain, texts = set(_plain_names(nodes)), dict(_texts(nodes))
             yield from ((name, call.lineno) for call in calls if _writes(call, plain, texts))
 

@@ -10,7 +10,7 @@ import pytest
 from django import forms
 
 from compliance_bot.guardrails.http import GuardedSession
-from tests.channels.contract import CASES, HARNESSES, Case, Harness, every_text_of, reply, says
+from tests.channels.contract import CASES, HARNESSES, Case, Harness, every_text_of, reply, says, send
 from tests.guardrails import line
 from workflows.channels import Channel, DeliveryError, OutcomeUnknown, Receipt, Rejected, TryLater, registry
 from workflows.domain.content import Content, Part
@@ -38,7 +38,8 @@ def shorten(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def deliver(channel: Channel, harness: Harness, origin: str, *allow: str) -> Receipt:
     with GuardedSession(allow=allow) as session:
-        return channel.deliver(
+        return send(
+            channel,
             PART,
             address=harness.address,
             config=harness.config(origin),
@@ -121,7 +122,8 @@ def test_a_missing_secret_is_the_channels_fault_and_nothing_is_sent(
         secrets = {**harness.secrets, name: value}
         given = {key: text for key, text in secrets.items() if text is not None}
         with GuardedSession() as session, pytest.raises(Rejected) as caught:
-            channel.deliver(
+            send(
+                channel,
                 PART,
                 address=harness.address,
                 config=harness.config("http://127.0.0.1:9"),

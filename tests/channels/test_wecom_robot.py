@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from compliance_bot.guardrails.http import GuardedSession, OutboundError, Reply
+from tests.channels import contract
 from tests.channels.contract import every_text_of
 from tests.guardrails import Answer, Site, website
 from workflows.channels import DeliveryError, OutcomeUnknown, Receipt, Rejected, TryLater, registry
@@ -30,7 +31,7 @@ def send(answer: Answer, *, text: str = "**T**", key: str = KEY) -> tuple[Site, 
     with website({PATH: answer}) as site, GuardedSession(allow=[site.address]) as session:
         part = Part(number=1, of=1, text=text)
         config = {"base_url": site.url("")}
-        return site, ROBOT.deliver(part, address="", config=config, secrets={"key": key}, http=session)
+        return site, contract.send(ROBOT, part, config=config, secrets={"key": key}, http=session)
 
 
 def says(errcode: Any, errmsg: Any = "x") -> Answer:
@@ -183,7 +184,7 @@ def test_not_even_the_transports_own_error_is_chained(written: object) -> None:
     part = Part(number=1, of=1, text="x")
     config = {"base_url": "https://example.com"}
     with Telltale() as session, pytest.raises(DeliveryError) as caught:
-        ROBOT.deliver(part, address="", config=config, secrets={"key": KEY}, http=session)
+        contract.send(ROBOT, part, config=config, secrets={"key": KEY}, http=session)
     assert type(caught.value) is (OutcomeUnknown if written else TryLater)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
     assert KEY not in every_text_of(caught.value)

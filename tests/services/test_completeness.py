@@ -227,12 +227,12 @@ class TestDelivery:
     def test_an_outcome_without_an_attempt(self, alice: User) -> None:
         draft = world.message(alice, world.audience(world.robot(alice), size=2))
         messages.submit(message_id=draft.pk, by=alice)
-        Delivery.objects.update(state=DeliveryState.FAILED)
+        Delivery.objects.update(state=DeliveryState.FAILED, not_before=None)
         row = Delivery.objects.get()
         assert found("delivery") == [f"delivery {row.pk} has an outcome, but was never attempted"]
 
     def test_a_row_that_denies_what_the_trail_tells(self, approved: Message) -> None:
-        Delivery.objects.update(state=DeliveryState.QUEUED)
+        Delivery.objects.update(state=DeliveryState.QUEUED, not_before=timezone.now())
         row = Delivery.objects.get()
         assert found("delivery") == [f"delivery {row.pk} the trail tells that it was sent, but the row does not"]
 
@@ -278,5 +278,5 @@ def test_deliveries_cancelled_behind_the_services_back_are_found(pending: Messag
     approvals.decide(
         approval_id=ApprovalRequest.objects.get().pk, verdict=Verdict.APPROVE, by=people.olivia(), reason=""
     )
-    Delivery.objects.update(state=DeliveryState.CANCELLED)
+    Delivery.objects.update(state=DeliveryState.CANCELLED, not_before=None)
     assert found("delivery") == [f"message {pending.pk} has cancelled deliveries, but the trail does not tell"]

@@ -31,7 +31,7 @@ from workflows.models import (
     Message,
     SendingPause,
 )
-from workflows.services import approvals, clock, delivery, messages, pauses, runs
+from workflows.services import approvals, clock, delivery, ledger, messages, pauses, runs
 
 pytestmark = pytest.mark.django_db
 
@@ -226,9 +226,9 @@ class TestHaltingOneMessage:
     def half(self, wecom: Sandbox, alice: User) -> Message:
         """One of three has left; the next waits for a retry."""
         message = released(alice, wecom.url, parts=3)
-        claim = delivery._claim(message.pk)
+        claim = ledger.claim(message.pk)
         assert claim is not None
-        delivery._finish(claim, DeliveryState.SENT, Receipt(reply="ok"))
+        ledger.finish(claim, [Receipt(reply="ok")])
         return message
 
     @pytest.fixture
@@ -356,10 +356,10 @@ class TestWithOtherConnections:
         message = released(alice, "http://127.0.0.1:9", parts=6)
         for number, row in enumerate(Delivery.objects.order_by("id")):
             Delivery.objects.filter(pk=row.pk).update(address=f"{number}")  # no order among them
-        at_once(*[lambda: delivery._claim(message.pk)] * 3, lambda: pauses.pause(by=olivia, reason="Now"))
+        at_once(*[lambda: ledger.claim(message.pk)] * 3, lambda: pauses.pause(by=olivia, reason="Now"))
         paused = AuditEvent.objects.get(what="sending.paused")
         assert not AuditEvent.objects.filter(what="delivery.attempted", at__gt=paused.at).exists()
-        assert delivery._claim(message.pk) is None
+        assert ledger.claim(message.pk) is None
 
     def test_a_claim_under_way_makes_the_pause_wait(self) -> None:
         if connection.vendor != "postgresql":
@@ -381,7 +381,7 @@ class TestWithOtherConnections:
         alice, olivia = people.alice(), people.olivia()
         held = [released(alice, "http://127.0.0.1:9", name=f"R{number}") for number in range(4)]
         paused = pauses.pause(by=olivia, reason="Now")
-        looks = [partial(delivery._plan_next, message.pk) for message in held]
+        looks = [partial(delivery._leave, message.pk) for message in held]
         at_once(*looks, lambda: pauses.resume(pause_id=paused.pk, by=olivia, reason="Go on"))
         assert not Message.objects.filter(next_attempt_at=None).exists()
 

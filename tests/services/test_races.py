@@ -15,9 +15,9 @@ from tests.services.test_standing import active_workflow, asked, decided, digest
 from workflows import roles
 from workflows.channels import Receipt
 from workflows.domain.errors import WorkflowError
-from workflows.domain.states import ApprovalState, DeliveryState, MessageState, Verdict
+from workflows.domain.states import ApprovalState, MessageState, Verdict
 from workflows.models import ApprovalDecision, ApprovalRequest, Cadence, Delivery, DeliveryAttempt, Message, Run
-from workflows.services import approvals, delivery, messages, runs
+from workflows.services import approvals, delivery, ledger, messages, runs
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -101,8 +101,8 @@ def test_two_workers_never_claim_the_same_delivery() -> None:
 
     for number, row in enumerate(Delivery.objects.order_by("id")):
         Delivery.objects.filter(pk=row.pk).update(address=f"recipient {number}")  # no order among them
-    claims = at_once(*[lambda: delivery._claim(draft.pk)] * 8)
-    claimed = [claim.delivery.pk for claim in claims if isinstance(claim, delivery.Claim)]
+    claims = at_once(*[lambda: ledger.claim(draft.pk)] * 8)
+    claimed = [load.rows[0].pk for wave in claims if isinstance(wave, ledger.Wave) for load in wave.loads]
     assert len(claimed) == len(set(claimed)) >= 1
     assert DeliveryAttempt.objects.count() == len(claimed)
 
@@ -116,8 +116,8 @@ def test_the_last_slot_of_a_minute_is_taken_once() -> None:
     messages.submit(message_id=draft.pk, by=alice)
     for number, row in enumerate(Delivery.objects.order_by("id")):
         Delivery.objects.filter(pk=row.pk).update(address=f"recipient {number}")
-    claims = at_once(*[lambda: delivery._claim(draft.pk)] * 6)
-    assert sum(isinstance(claim, delivery.Claim) for claim in claims) == 2
+    claims = at_once(*[lambda: ledger.claim(draft.pk)] * 6)
+    assert sum(isinstance(claim, ledger.Wave) for claim in claims) == 2
 
 
 def test_two_clocks_start_a_due_instant_once() -> None:
@@ -144,11 +144,16 @@ def test_two_workers_that_finish_the_last_two_deliveries_finish_the_message() ->
             part=first.part,
             not_before=first.not_before,
         )
-        claims = [delivery._claim(message.pk), delivery._claim(message.pk)]
-        finish = [partial(delivery._finish, claim, DeliveryState.SENT, Receipt()) for claim in claims if claim]
-        at_once(*finish)
+        claims = [ledger.claim(message.pk), ledger.claim(message.pk)]
+
+        at_once(*(partial(_finish, claim) for claim in claims if claim))
         message.refresh_from_db()
         assert message.state == MessageState.SENT
+
+
+def _finish(wave: ledger.Wave) -> None:
+    ledger.finish(wave, [Receipt()])
+    delivery.dispatch(wave.message.pk)
 
 
 def test_the_last_message_of_a_day_is_released_once_under_a_standing_approval() -> None:

@@ -82,7 +82,7 @@ class TestAReadThatFails:
         (event,) = reads("failure")
         assert event.facts == {"secrets": ["robot-robot"], "for": f"delivery of message {message.pk}"}
         assert "There is no secret called 'robot-robot'" in event.why
-        assert Delivery.objects.get().state == "failed"
+        assert Delivery.objects.get().state == "waiting"
 
 
 @pytest.mark.django_db

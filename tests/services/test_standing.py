@@ -27,7 +27,7 @@ from workflows.models import (
     Workflow,
     WorkflowVersion,
 )
-from workflows.services import approvals, delivery, digests, messages, standing
+from workflows.services import approvals, delivery, digests, ledger, messages, standing
 
 pytestmark = pytest.mark.django_db
 
@@ -223,7 +223,7 @@ class TestCovering:
         assert message.gate == f"Open: standing approval {granted.pk} (1 of 2 today)"
         assert message.needs_approval
         assert not ApprovalRequest.objects.filter(action="mass_send").exists()
-        assert delivery._claim(message.pk) is not None
+        assert ledger.claim(message.pk) is not None
         event = AuditEvent.objects.get(what="standing.used")
         assert (event.target_id, event.facts["standing_approval"]) == (str(message.pk), granted.pk)
 
@@ -337,7 +337,7 @@ class TestTheLastLook:
         return submitted(flow)
 
     def leaves(self, message: Message) -> bool:
-        return delivery._claim(message.pk) is not None
+        return ledger.claim(message.pk) is not None
 
     def test_as_it_was_released(self, message: Message) -> None:
         assert self.leaves(message)

@@ -29,6 +29,8 @@ class MassSend:
     subject: str
     audience: str
     send_at: datetime | None
+    valid_until: datetime | None
+    urgent: bool
     recipients: Sequence[Recipient]
     channels: Sequence[ChannelFacts]
     parts: Mapping[str, Sequence[Part]]
@@ -44,6 +46,8 @@ class MassSendAction(Action[MassSend]):
             "subject": subject.subject,
             "audience": subject.audience,
             "send_at": subject.send_at and subject.send_at.astimezone(UTC).isoformat(),
+            "valid_until": subject.valid_until and subject.valid_until.astimezone(UTC).isoformat(),
+            "urgent": subject.urgent,
             "people": people(subject.recipients),
             "recipients": [recipient.facts() for recipient in subject.recipients],
             "channels": [

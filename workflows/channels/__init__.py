@@ -6,11 +6,14 @@ next: ``Rejected`` is never repeated, ``TryLater`` is repeated, ``OutcomeUnknown
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar, Protocol
 
 from django import forms
+from django.utils.translation import gettext as _
 
 from compliance_bot.guardrails.http import GuardedSession
 from workflows.domain.content import Content, Part
@@ -18,11 +21,28 @@ from workflows.registry import Registry, discover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """One call: a part for one address, or for as many as the channel takes at once.
+
+    ``key`` is the same whenever the same parcel is sent again, for receivers that recognise repetitions. The one
+    address is "" where the channel itself is the recipient.
+    """
+
+    part: Part
+    addresses: tuple[str, ...]
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The receiving system's own acknowledgement. ``reference`` is its id for the message, if it gives one."""
+    """The receiving system's own acknowledgement. ``reference`` is its id for the message, if it gives one.
+
+    ``refused``: addresses of the parcel that the receiver did not take, though it took the parcel.
+    """
 
     reference: str = ""
     reply: str = ""
+    refused: Mapping[str, "Rejected"] = field(default_factory=dict)
 
 
 class DeliveryError(Exception):
@@ -56,6 +76,38 @@ class OutcomeUnknown(DeliveryError):
     """The request was written and no trustworthy answer came: it may have arrived."""
 
 
+class Tokens(Protocol):
+    """An access token that all processes share."""
+
+    def get(self, fetch: Callable[[], "Token"]) -> str:
+        """The token in force; ``fetch`` is called by one process alone, when there is none."""
+
+    def renew(self, spent: str, fetch: Callable[[], "Token"]) -> str:
+        """The token that came after ``spent``, which the receiver does not take any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a receiver gave out, and for how many seconds."""
+
+    value: str
+    lasts: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What an adapter sends with."""
+
+    config: Mapping[str, Any]
+    secrets: Mapping[str, str]
+    http: GuardedSession
+    tokens: Tokens
+
+
+Sender = Callable[[Parcel], Receipt]
+"""Transmits one parcel, once. Raises DeliveryError."""
+
+
 class Channel(ABC):
     """The contract of a channel adapter."""
 
@@ -64,27 +116,35 @@ class Channel(ABC):
     config_form: ClassVar[type[forms.Form]]
     """Declares and validates the configuration; the admin form derives from it."""
     secret_fields: ClassVar[tuple[str, ...]] = ()
-    """Names of the secrets that ``deliver`` is given; the configuration never holds them."""
+    """Names of the secrets that ``connect`` is given; the configuration never holds them."""
     speaks_to_a_group: ClassVar[bool] = False
     """The channel itself is the recipient: whatever address is named, everybody in its group reads it."""
     per_minute: ClassVar[int]
-    """The receiving system's own limit for one channel."""
+    """The receiving system's own limit for one channel, or what is decent."""
+    per_recipient: ClassVar[Mapping[timedelta, int]] = {}
+    """The receiving system's limits for one address: so many in any such time."""
+    at_once: ClassVar[int] = 1
+    """Addresses in one parcel. More than one: parcels leave one after the other, each repeated as it was."""
+    side_by_side: ClassVar[int] = 1
+    """Parcels on their way at one time. More than one: each connection lives in a thread of its own, without tokens."""
+
+    def repeatable_for(self, config: Mapping[str, Any]) -> timedelta:
+        """How long the receiver recognises a repeated ``Parcel.key``; zero where it never does."""
+        return timedelta(0)
+
+    def clean_address(self, address: str) -> str:
+        """The address in its one form. Raises ValueError with a sentence where nothing could be sent to it."""
+        if address:
+            raise ValueError(_("This channel is its own recipient: leave the address empty."))
+        return address
 
     @abstractmethod
     def render(self, content: Content) -> tuple[Part, ...]:
         """Shape content into transmissions within this channel's limits; pure."""
 
     @abstractmethod
-    def deliver(
-        self,
-        part: Part,
-        *,
-        address: str,
-        config: Mapping[str, Any],
-        secrets: Mapping[str, str],
-        http: GuardedSession,
-    ) -> Receipt:
-        """Transmit one part, once. ``address`` is the recipient's, "" where the channel is the recipient."""
+    def connect(self, means: Means) -> AbstractContextManager[Sender]:
+        """Open what several parcels in turn are sent over. Raises DeliveryError where nothing can be opened."""
 
 
 registry: Registry[Channel] = Registry("channel")

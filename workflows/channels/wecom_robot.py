@@ -1,8 +1,9 @@
 """A robot of a WeCom group. Its key is a bearer secret in the URL: whoever has it can write to the group."""
 
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from django import forms
@@ -10,14 +11,16 @@ from django.core.exceptions import ValidationError
 from django.core.validators import URLValidator
 from django.utils.translation import gettext_lazy as _
 
-from compliance_bot.guardrails.http import GuardedSession, Limits, OutboundError, Reply
+from compliance_bot.guardrails.http import Limits, OutboundError, Reply
 from compliance_bot.guardrails.redaction import MASK, redact
 from workflows.channels import (
     Channel,
     DeliveryError,
+    Means,
     OutcomeUnknown,
     Receipt,
     Rejected,
+    Sender,
     TryLater,
     register,
 )
@@ -69,20 +72,16 @@ class WeComRobot(Channel):
         texts = split(f"**{title}**" if title else "", content.blocks, limit=MARKDOWN_LIMIT)
         return tuple(Part(number=number, of=len(texts), text=text) for number, text in enumerate(texts, 1))
 
-    def deliver(
-        self,
-        part: Part,
-        *,
-        address: str,
-        config: Mapping[str, Any],
-        secrets: Mapping[str, str],
-        http: GuardedSession,
-    ) -> Receipt:
-        key = _key(secrets)
-        url = f"{config['base_url']}/cgi-bin/webhook/send?key={key}"
+    @contextmanager
+    def connect(self, means: Means) -> Iterator[Sender]:
+        yield lambda parcel: self._send(parcel.part, means)
+
+    def _send(self, part: Part, means: Means) -> Receipt:
+        key = _key(means.secrets)
+        url = f"{means.config['base_url']}/cgi-bin/webhook/send?key={key}"
         payload = {"msgtype": "markdown", "markdown": {"content": part.text}}
         try:
-            reply = http.post_json(url, payload, limits=self.limits)
+            reply = means.http.post_json(url, payload, limits=self.limits)
         except OutboundError as error:
             failure = _unanswered(error)
         else:

@@ -1,8 +1,21 @@
-"""When to try again."""
+"""When to try again, and when no more."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from workflows.domain.states import Priority
 
 MAX_ATTEMPTS = 5
 _BASE_SECONDS = 2.0
 _CAP_SECONDS = 300.0
+
+LONGEST: Mapping[Priority, timedelta] = {
+    Priority.ALERT: timedelta(minutes=30),
+    Priority.DECISION: timedelta(hours=24),
+    Priority.DIGEST: timedelta(hours=6),
+    Priority.MASS: timedelta(hours=24),
+}
+"""How long after the first try a message is still worth another: a stale alert is worse than none."""
 
 
 def backoff(attempt: int, *, fraction: float, at_least: float | None = None) -> float:

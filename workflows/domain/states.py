@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TypeVar
 
-from django.db.models import TextChoices
+from django.db.models import IntegerChoices, TextChoices
 from django.utils.translation import pgettext_lazy
 
 S = TypeVar("S", bound=TextChoices)
@@ -43,11 +43,20 @@ MESSAGE_TRANSITIONS: Mapping[MessageState, frozenset[MessageState]] = {
     MessageState.RELEASED: frozenset(
         {MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED, MessageState.CANCELLED}
     ),
-    MessageState.PARTLY_SENT: frozenset(),
-    MessageState.FAILED: frozenset(),
+    MessageState.PARTLY_SENT: frozenset({MessageState.RELEASED}),
+    MessageState.FAILED: frozenset({MessageState.RELEASED}),
     MessageState.SENT: frozenset(),
     MessageState.CANCELLED: frozenset(),
 }
+
+
+class Priority(IntegerChoices):
+    """What goes first when several messages want to leave."""
+
+    ALERT = 10, pgettext_lazy("priority", "Alert")
+    DECISION = 20, pgettext_lazy("priority", "Single message")
+    DIGEST = 30, pgettext_lazy("priority", "Digest")
+    MASS = 40, pgettext_lazy("priority", "Mass send")
 
 
 class DeliveryState(TextChoices):
@@ -62,8 +71,8 @@ class DeliveryState(TextChoices):
 
 
 DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
-    DeliveryState.QUEUED: frozenset({DeliveryState.SENDING, DeliveryState.CANCELLED}),
-    DeliveryState.WAITING: frozenset({DeliveryState.SENDING, DeliveryState.CANCELLED}),
+    DeliveryState.QUEUED: frozenset({DeliveryState.SENDING, DeliveryState.CANCELLED, DeliveryState.DEAD}),
+    DeliveryState.WAITING: frozenset({DeliveryState.SENDING, DeliveryState.CANCELLED, DeliveryState.DEAD}),
     DeliveryState.SENDING: frozenset(
         {
             DeliveryState.SENT,
@@ -74,8 +83,8 @@ DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
         }
     ),
     DeliveryState.UNKNOWN: frozenset({DeliveryState.SENT, DeliveryState.QUEUED}),
-    DeliveryState.FAILED: frozenset(),
-    DeliveryState.DEAD: frozenset(),
+    DeliveryState.FAILED: frozenset({DeliveryState.QUEUED}),
+    DeliveryState.DEAD: frozenset({DeliveryState.QUEUED}),
     DeliveryState.SENT: frozenset(),
     DeliveryState.CANCELLED: frozenset(),
 }

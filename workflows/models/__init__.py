@@ -2,7 +2,7 @@
 
 from workflows.models.approval import ApprovalDecision, ApprovalRequest
 from workflows.models.audience import Audience, AudienceMember
-from workflows.models.channel import Channel, ChannelSecret
+from workflows.models.channel import AccessToken, Channel, ChannelSecret
 from workflows.models.delivery import Delivery, DeliveryAttempt, MessagePart
 from workflows.models.digest import Digest, DigestEntry
 from workflows.models.item import Item
@@ -19,6 +19,7 @@ from workflows.models.version import WorkflowVersion
 from workflows.models.workflow import Cadence, Workflow
 
 __all__ = [
+    "AccessToken",
     "ApprovalDecision",
     "ApprovalRequest",
     "Audience",

@@ -11,11 +11,13 @@ class Channel(models.Model):
     name = models.CharField(_("name"), max_length=120, unique=True)
     kind = models.CharField(_("kind"), max_length=40, default="wecom_robot")
     config = models.JSONField(_("configuration"), default=dict, blank=True)
-    per_minute = models.PositiveSmallIntegerField(
-        _("messages a minute"), default=20, validators=[MinValueValidator(1), MaxValueValidator(6000)]
+    per_minute = models.PositiveIntegerField(
+        _("messages a minute"), default=20, validators=[MinValueValidator(1), MaxValueValidator(60_000)]
     )
     enabled = models.BooleanField(_("enabled"), default=True)
     broken_at = models.DateTimeField(_("out of order since"), null=True, blank=True, editable=False)
+    # A channel that is out of order is tried again with one call, later and later; WeCom blocks whoever insists.
+    probe_at = models.DateTimeField(_("tried again at"), null=True, blank=True, editable=False)
     broken_why = models.CharField(_("why"), max_length=300, blank=True, editable=False)
 
     class Meta:
@@ -23,7 +25,7 @@ class Channel(models.Model):
         verbose_name_plural = _("channels")
         ordering = ["name"]
         constraints = [
-            models.CheckConstraint(condition=models.Q(per_minute__range=(1, 6000)), name="channel_pace_bounded"),
+            models.CheckConstraint(condition=models.Q(per_minute__range=(1, 60_000)), name="channel_pace_bounded"),
         ]
 
     def __str__(self) -> str:
@@ -42,3 +44,15 @@ class ChannelSecret(models.Model):
 
     def __str__(self) -> str:
         return f"{self.channel} · {self.field}"
+
+
+class AccessToken(models.Model):
+    """What a receiver gave out for a channel's secrets, encrypted; all processes share it."""
+
+    channel = models.OneToOneField(Channel, on_delete=models.CASCADE, related_name="access_token")
+    value = models.BinaryField(default=b"")
+    expires_at = models.DateTimeField(null=True)
+    fetching_until = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.channel}"

@@ -34,7 +34,13 @@ class Delivery(models.Model):
     part = models.ForeignKey(MessagePart, on_delete=models.PROTECT, related_name="+", verbose_name=_("part"))
     state = models.CharField(_("state"), max_length=10, choices=DeliveryState, default=DeliveryState.QUEUED)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    # Those made before a person last let it be sent again: it begins anew, and is no repetition to the receiver.
+    attempts_before = models.PositiveSmallIntegerField(default=0, editable=False)
+    # Set exactly while it is due, so that one index leads to the next one at once, however many have been sent.
     not_before = models.DateTimeField(_("not before"), null=True, blank=True)
+    # Rows of one parcel that has to be repeated as it was; whoever repeats it takes all of them.
+    parcel = models.UUIDField(null=True, blank=True, editable=False)
+    first_tried_at = models.DateTimeField(null=True, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, blank=True)
     sent_at = models.DateTimeField(_("sent"), null=True, blank=True)
     code = models.CharField(_("code"), max_length=40, blank=True)
@@ -46,7 +52,9 @@ class Delivery(models.Model):
         verbose_name_plural = _("deliveries")
         ordering = ["-id"]
         indexes = [
-            models.Index(fields=["message", "state", "not_before"], name="delivery_due"),
+            models.Index(fields=["message", "not_before", "id"], name="delivery_due"),
+            models.Index(fields=["message", "state"], name="delivery_state"),
+            models.Index(fields=["channel", "address", "sent_at"], name="delivery_sent_to"),
             models.Index(
                 fields=["lease_until"], name="delivery_lease", condition=models.Q(state=DeliveryState.SENDING)
             ),
@@ -55,7 +63,8 @@ class Delivery(models.Model):
             models.UniqueConstraint(fields=["message", "channel", "address", "part"], name="delivery_once"),
             models.CheckConstraint(condition=models.Q(state__in=DeliveryState.values), name="delivery_state_known"),
             models.CheckConstraint(
-                condition=~models.Q(state__in=sorted(DELIVERY_DUE)) | models.Q(not_before__isnull=False),
+                condition=models.Q(state__in=sorted(DELIVERY_DUE), not_before__isnull=False)
+                | (~models.Q(state__in=sorted(DELIVERY_DUE)) & models.Q(not_before__isnull=True)),
                 name="delivery_due_has_time",
             ),
         ]

@@ -2,7 +2,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from workflows.domain.states import MessageState
+from workflows.domain.states import MessageState, Priority
 from workflows.models.audience import Audience
 from workflows.models.digest import Digest
 from workflows.models.workflow import Workflow
@@ -43,6 +43,12 @@ class Message(models.Model):
     send_at = models.DateTimeField(
         _("send at"), null=True, blank=True, help_text=_("Empty: as soon as it is approved.")
     )
+    valid_until = models.DateTimeField(
+        _("not after"), null=True, blank=True, help_text=_("What has not left by then is not sent any more.")
+    )
+    urgent = models.BooleanField(
+        _("urgent"), default=False, help_text=_("Goes before everything else that waits to be sent.")
+    )
     author = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.PROTECT,
@@ -56,6 +62,7 @@ class Message(models.Model):
     gate = models.TextField(_("gate"), blank=True, editable=False)
     # True until the policy was asked and said otherwise: what nobody judged does not leave.
     needs_approval = models.BooleanField(_("needs approval"), default=True, editable=False)
+    priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.MASS, editable=False)
     content_digest = models.CharField(max_length=64, blank=True, editable=False)
     standing_approval = models.ForeignKey(
         "workflows.StandingApproval",
@@ -81,6 +88,9 @@ class Message(models.Model):
         verbose_name = _("message")
         verbose_name_plural = _("messages")
         ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["state", "priority", "id"], name="message_by_priority"),
+        ]
         constraints = [
             models.CheckConstraint(condition=models.Q(state__in=MessageState.values), name="message_state_known"),
             models.CheckConstraint(

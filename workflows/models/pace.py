@@ -2,13 +2,14 @@ from django.db import models
 
 
 class SendSlot(models.Model):
-    """A moment at which something was sent under a limit; the rows of the last minute are the limiter."""
+    """Calls under a limit, each counted until a window after its end; these rows are the limiter."""
 
     lane = models.CharField(max_length=40)
-    at = models.DateTimeField()
+    calls = models.PositiveSmallIntegerField(default=1)
+    held_until = models.DateTimeField()
 
     class Meta:
-        indexes = [models.Index(fields=["lane", "at"], name="slot_lane")]
+        indexes = [models.Index(fields=["lane", "held_until"], name="slot_lane")]
 
     def __str__(self) -> str:
-        return f"{self.lane} {self.at:%H:%M:%S}"
+        return f"{self.lane} {self.held_until:%H:%M:%S}"

@@ -12,7 +12,7 @@ from audit import context, forwarding, reports, sealing
 from audit.export import jobs
 from workflows.domain.states import MessageState, WorkflowState
 from workflows.models import ApprovalRequest, Cadence, Message
-from workflows.services import approvals, delivery, messages, runs
+from workflows.services import approvals, delivery, ledger, messages, runs
 from workflows.services.queue import enqueue
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,8 @@ def tick() -> None:
     _each("request", approvals.due(now).values_list("pk", flat=True), approvals.carry_out_due)
     _each("request", approvals.to_remind(now).values_list("pk", flat=True), approvals.remind)
     _each("run", runs.abandoned(now), lambda run: runs.hand_out_again(run, now))
-    _each("delivery", delivery.abandoned(now), delivery.give_up)
+    _each("delivery", ledger.abandoned(now), ledger.give_up)
+    _each("channel", delivery.to_probe(now), delivery.resume)
     _each("seal", [now], sealing.seal_due)
     _each("receiver", forwarding.due(now), lambda name: _forward(name, now))
     _each("report", reports.due(now), lambda report: reports.start(report, now))

@@ -30,6 +30,7 @@ from workflows.domain.states import (
     DeliveryState,
     MessageState,
     OfferState,
+    Priority,
     allowed_from,
 )
 from workflows.models import (
@@ -49,7 +50,7 @@ from workflows.services.reasons import clean_reason
 
 ACTION = "mass_send"
 # What a person writes of a message; services own the rest of the row.
-WRITTEN = ("subject", "body", "audience", "reason", "send_at")
+WRITTEN = ("subject", "body", "audience", "reason", "send_at", "valid_until", "urgent")
 # A worker that was asked to dispatch has this long before another is asked: longer than a queue task may live.
 HINT_LASTS = timedelta(seconds=75)
 
@@ -105,7 +106,7 @@ def write_anew(*, message_id: int, by: User) -> Message:
     old = Message.objects.get(pk=message_id)
     if old.state != MessageState.CANCELLED or old.digest_id is not None:
         raise WrongState(_("Only a cancelled message that a person wrote can be written anew."))
-    words = {name: getattr(old, name) for name in WRITTEN if name != "send_at"}
+    words = {name: getattr(old, name) for name in WRITTEN if name not in {"send_at", "valid_until"}}
     draft = Message(**words, workflow=old.workflow, copy_of=old)
     write(message=draft, by=by)
     return draft
@@ -149,6 +150,7 @@ def _put_before_gate(
         needs_approval=gate.needs_approval,
         standing_approval=gate.standing,
         people=total,
+        priority=_priority(message, plain.recipients),
         content_digest=content_digest,
         request_id=cause["request_id"],
         on_behalf_of=cause["on_behalf_of"],
@@ -172,6 +174,15 @@ def _put_before_gate(
         )
     message.refresh_from_db()
     return message
+
+
+def _priority(message: Message, recipients: Sequence[Recipient]) -> Priority:
+    if message.urgent:
+        return Priority.ALERT
+    if message.digest_id is not None:
+        return Priority.DIGEST
+    least = policy.current().actions.mass_send_min_recipients
+    return Priority.MASS if mass_send_reasons(recipients, min_recipients=least) else Priority.DECISION
 
 
 def _request_of(message: Message | None) -> ApprovalRequest | None:
@@ -232,6 +243,8 @@ def describe(message: Message) -> MassSend:
         subject=message.subject,
         audience=message.audience.name,
         send_at=message.send_at,
+        valid_until=message.valid_until,
+        urgent=message.urgent,
         recipients=recipients,
         channels=facts,
         parts=parts,

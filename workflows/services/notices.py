@@ -3,21 +3,22 @@
 These are words of the system's own to the people who answer for it, so they pass no gate; they keep the pace.
 """
 
+import uuid
+
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit import notices
-from compliance_bot.guardrails.http import GuardedSession
 from compliance_bot.guardrails.secrets import SecretError
 from workflows import channels
-from workflows.channels import DeliveryError
+from workflows.channels import DeliveryError, Means, Parcel, Sender
 from workflows.domain.content import Content, Part
 from workflows.models import Channel
 from workflows.registry import UnknownKind
-from workflows.services import outbound, secrets
-from workflows.services.pacing import channel_lanes, take_slot
+from workflows.services import outbound, pacing, secrets
+from workflows.services.tokens import SharedToken
 
 
 def register() -> None:
@@ -38,8 +39,13 @@ def tell(subject: str, text: str) -> None:
         raise notices.NotTold(_("The channel “%(name)s” does not speak to a group.") % {"name": channel})
     parts = adapter.render(Content(title=subject, blocks=tuple(text.strip().split("\n\n"))))
     with outbound.session() as http:
-        for part in parts:
-            _send(part, channel, adapter, values, http)
+        means = Means(config=channel.config, secrets=values, http=http, tokens=SharedToken(channel))
+        try:
+            with adapter.connect(means) as sender:
+                for part in parts:
+                    _send(part, channel, sender)
+        except DeliveryError as error:
+            raise notices.NotTold(str(error)) from error
 
 
 def _usable_channel() -> Channel:
@@ -51,14 +57,12 @@ def _usable_channel() -> Channel:
     return channel
 
 
-def _send(
-    part: Part, channel: Channel, adapter: channels.Channel, values: dict[str, str], http: GuardedSession
-) -> None:
+def _send(part: Part, channel: Channel, sender: Sender) -> None:
     with transaction.atomic():
-        free_at = take_slot(channel_lanes(channel), timezone.now())
-    if free_at is not None:
+        grant = pacing.take(pacing.channel_lanes(channel), timezone.now())
+    if not grant.calls:
         raise notices.NotTold(_("The channel “%(name)s” is busy.") % {"name": channel})
     try:
-        adapter.deliver(part, address="", config=channel.config, secrets=values, http=http)
-    except DeliveryError as error:
-        raise notices.NotTold(str(error)) from error
+        sender(Parcel(part=part, addresses=("",), key=str(uuid.uuid4())))
+    finally:
+        pacing.free(grant, timezone.now())

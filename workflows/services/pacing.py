@@ -1,24 +1,40 @@
-"""One limiter for all processes: rows of the last minute. It schedules, it does not reject."""
+"""One limiter for all processes: rows of calls. It schedules, it does not reject.
+
+A slot is counted from before its call until a window after its end. Whenever in between the receiver counted the call,
+it sees no more than the limit in any window of its own.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
+from django.db.models import Min, Sum
 
 from compliance_bot.guardrails import policy
 from workflows.models import Channel, SendSlot
 
-# A little more than the minute that a receiver counts: our clock starts before its clock does.
-WINDOW = timedelta(seconds=61)
+# A receiver's minute, and some for a clock that is being corrected.
+WINDOW = timedelta(seconds=60.5)
+# A call that never comes to its end is counted this long before its window begins.
+_LONGEST_CALL = timedelta(seconds=45)
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """At most ``limit`` sends in any ``WINDOW`` under ``name``."""
+    """At most ``limit`` calls in any ``WINDOW`` under ``name``."""
 
     name: str
     limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """How many calls may be made now, and the slots that they hold. None: ask again at ``ask_again``."""
+
+    calls: int
+    ask_again: datetime
+    slots: tuple[int, ...] = ()
 
 
 def channel_lanes(channel: Channel) -> list[Lane]:
@@ -29,27 +45,30 @@ def channel_lanes(channel: Channel) -> list[Lane]:
     ]
 
 
-def take_slot(lanes: Sequence[Lane], now: datetime) -> datetime | None:
-    """Take a slot in every lane at once: None when taken, else the instant to ask again. Needs a transaction.
+def take(lanes: Sequence[Lane], now: datetime, *, wanted: int = 1) -> Grant:
+    """Take slots for up to ``wanted`` calls in every lane at once. Needs a transaction.
 
     Whoever counts first holds the lane until commit, so two processes never share the last slot.
     """
     _lock(lanes)
-    horizon = now - WINDOW
     names = [lane.name for lane in lanes]
-    SendSlot.objects.filter(lane__in=names, at__lte=horizon).delete()
-    free_at = [_free_at(lane, now) for lane in lanes]
-    if wait := [instant for instant in free_at if instant is not None]:
-        return max(wait)
-    SendSlot.objects.bulk_create(SendSlot(lane=name, at=now) for name in names)
-    return None
+    SendSlot.objects.filter(lane__in=names, held_until__lte=now).delete()
+    rows = SendSlot.objects.filter(lane__in=names).order_by().values("lane")
+    held = {row["lane"]: row for row in rows.annotate(calls=Sum("calls"), first=Min("held_until"))}
+    free = {lane.name: lane.limit - (held[lane.name]["calls"] if lane.name in held else 0) for lane in lanes}
+    calls = min(wanted, *free.values())
+    if calls < 1:
+        first = max(held[name]["first"] for name, room in free.items() if room < 1 and name in held)
+        # The first to come free may be a call that is still being made: its end is nearer than it is counted for.
+        return Grant(calls=0, ask_again=min(first, now + WINDOW))
+    until = now + _LONGEST_CALL + WINDOW
+    slots = SendSlot.objects.bulk_create(SendSlot(lane=name, calls=calls, held_until=until) for name in names)
+    return Grant(calls=calls, ask_again=now, slots=tuple(slot.pk for slot in slots))
 
 
-def _free_at(lane: Lane, now: datetime) -> datetime | None:
-    """None where the lane has room; else when the send that blocks it falls out of the window."""
-    newest = SendSlot.objects.filter(lane=lane.name).order_by("-at", "-id").values_list("at", flat=True)
-    blocking = newest[lane.limit - 1 : lane.limit].first()
-    return blocking + WINDOW if blocking else None
+def free(grant: Grant, now: datetime) -> None:
+    """The calls have come to their end: a window from now they are not counted any more."""
+    SendSlot.objects.filter(pk__in=grant.slots).update(held_until=now + WINDOW)
 
 
 def _lock(lanes: Sequence[Lane]) -> None:

@@ -1,0 +1,444 @@
+"""The rows of deliveries: claimed in waves before their calls, and told the truth after them.
+
+A wave is what one worker sends side by side: rows of one message, channel and part. It is marked ``sending`` and
+committed before the first call, so a worker that dies leaves rows with a lease, and what became of them is ``unknown``
+- or, where the receiver recognises a repetition, they are repeated as the very parcels that they were.
+"""
+
+import random
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from django.db import connection, transaction
+from django.db.models import Count, DateTimeField, Exists, F, Min, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+from django.utils.formats import localize
+from django.utils.translation import gettext as _
+
+from audit import context
+from audit.recorder import Entry, Outcome, record, record_all
+from workflows import channels
+from workflows.channels import DeliveryError, OutcomeUnknown, Parcel, Receipt, Rejected, TryLater
+from workflows.domain import retry
+from workflows.domain.content import Part
+from workflows.domain.errors import WrongState
+from workflows.domain.events import Event
+from workflows.domain.states import (
+    APPROVAL_CARRIED_OUT,
+    DELIVERY_DUE,
+    DeliveryState,
+    MessageState,
+    Priority,
+)
+from workflows.models import ApprovalRequest, Channel, Delivery, DeliveryAttempt, Message
+from workflows.services import messages, pacing, pauses, standing
+from workflows.services.queue import enqueue
+
+# Longer than any adapter's call may take (its total deadline is 15 s), so that a live worker is never overtaken.
+LEASE = timedelta(seconds=45)
+# So many more urgent messages are looked at between two waves.
+_STEPS_ASIDE = 5
+_KEYS = uuid.UUID("5d1c3f0a-8f5e-4a53-9d2f-6a0f4a1f9b57")
+# A channel that is out of order is tried again after so long, and twice as long each further time.
+_FIRST_PROBE, _LAST_PROBE = timedelta(hours=1), timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """The rows of one parcel; an attempt's number tells a late answer from a newer try."""
+
+    parcel: Parcel
+    rows: Sequence[Delivery]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wave:
+    """What one worker alone may send now."""
+
+    message: Message
+    channel: Channel
+    fingerprint: str
+    loads: Sequence[Load]
+    grant: pacing.Grant
+
+
+# Claiming
+
+
+@transaction.atomic
+def claim(message_id: int) -> Wave | None:
+    """Take the next wave of a message, or of a more urgent one; None when nothing can be sent now.
+
+    Nobody pauses sending before the claim is committed.
+    """
+    pauses.keep_switch()
+    now = timezone.now()
+    for message in _by_urgency(message_id, now):
+        with under(message):
+            if message.valid_until is not None and message.valid_until <= now:
+                _expire(message)
+            elif gate_is_open(message) and (wave := _next_wave(message, now)) is not None:
+                return wave
+    return None
+
+
+def _by_urgency(message_id: int, now: datetime) -> list[Message]:
+    """A mass send steps aside between two waves for what is more urgent."""
+    own = Message.objects.get(pk=message_id)
+    due = Delivery.objects.filter(message=OuterRef("pk"), not_before__lte=now)
+    urgent = Message.objects.filter(Exists(due), state=MessageState.RELEASED, priority__lt=own.priority)
+    return [*urgent.order_by("priority", "id")[:_STEPS_ASIDE], own]
+
+
+def gate_is_open(message: Message) -> bool:
+    """The last look before anything leaves: released, and approved as it is if approval is needed."""
+    if message.state != MessageState.RELEASED:
+        return False
+    if message.needs_approval and message.standing_approval_id is not None:
+        return standing.covers(message, timezone.now())
+    return (
+        not message.needs_approval
+        or ApprovalRequest.objects.filter(
+            subject_type=Message._meta.label_lower,
+            subject_id=str(message.pk),
+            state__in=sorted(APPROVAL_CARRIED_OUT),
+            content_digest=message.content_digest,
+        ).exists()
+    )
+
+
+def _next_wave(message: Message, now: datetime) -> Wave | None:
+    while (
+        first := _due(message.pk, now).select_related("channel", "part").order_by("not_before", "id").first()
+    ) is not None:
+        rows = _rows_with(first, now)
+        loads = _loads(message, first, rows)
+        if not loads:
+            return None  # another worker takes them at this moment, or their recipients have had enough for now
+        grant = pacing.take(pacing.channel_lanes(first.channel), now, wanted=len(loads))
+        if grant.calls:
+            wave = Wave(
+                message=message,
+                channel=first.channel,
+                fingerprint=first.channel_fingerprint,
+                loads=loads[: grant.calls],
+                grant=grant,
+            )
+            _take(wave, now)
+            return wave
+        # The channel is busy: everything of this message that goes through it waits for the same instant.
+        hold_back(_due(message.pk, now).filter(channel=first.channel_id), grant.ask_again)
+    return None
+
+
+def _due(message_id: int, now: datetime) -> QuerySet[Delivery]:
+    """What may be claimed now: parts arrive in order, so those before it to the same recipient are through."""
+    earlier = Delivery.objects.filter(
+        message=message_id,
+        channel=OuterRef("channel"),
+        address=OuterRef("address"),
+        part__number__lt=OuterRef("part__number"),
+        state__in=sorted(DELIVERY_DUE | {DeliveryState.SENDING}),
+    )
+    return not_held(message_id, now).filter(Q(part__number=1) | ~Exists(earlier), not_before__lte=now)
+
+
+def not_held(message_id: int, now: datetime) -> QuerySet[Delivery]:
+    """A pause holds deliveries until it is lifted, a channel that is off or out of order until it works again."""
+    works = Q(channel__broken_at=None) | Q(channel__probe_at__lte=now)
+    return Delivery.objects.filter(pauses.none_holds(message_id), works, message=message_id, channel__enabled=True)
+
+
+def _rows_with(first: Delivery, now: datetime) -> list[Delivery]:
+    """``first`` and what may leave side by side with it, locked. Rows that another worker holds are left to it."""
+    adapter = _adapter(first.channel)
+    rows = _due(first.message_id, now).filter(
+        channel=first.channel_id, part=first.part_id, channel_fingerprint=first.channel_fingerprint, parcel=first.parcel
+    )
+    if first.parcel is not None:
+        # It is repeated as it was: whoever takes it must get all of it.
+        Message.objects.select_for_update(of=("self",)).get(pk=first.message_id)
+        most = None
+    elif first.channel.broken_at is not None:
+        most = 1 if _begin_probe(first.channel, now) else 0
+    else:
+        most = adapter.at_once * adapter.side_by_side if adapter else 1
+    rows = rows.order_by("not_before", "id")[:most]
+    if connection.features.has_select_for_update_skip_locked:
+        rows = rows.select_for_update(skip_locked=True, of=("self",))
+    found = list(rows)
+    for row in found:
+        row.part, row.channel = first.part, first.channel
+    return found if first.parcel is not None or adapter is None else _without_the_saturated(found, adapter, now)
+
+
+def _begin_probe(channel: Channel, now: datetime) -> bool:
+    """One call tries whether a channel works again; the others wait for what comes of it."""
+    due = Channel.objects.filter(pk=channel.pk, probe_at__lte=now)
+    return due.update(probe_at=now + 2 * LEASE) == 1
+
+
+def _without_the_saturated(rows: list[Delivery], adapter: channels.Channel, now: datetime) -> list[Delivery]:
+    """Without those who have had as much as the receiver lets one person have: the rest would be lost in silence."""
+    for window, most in adapter.per_recipient.items():
+        if not rows:
+            return rows
+        recent = Q(sent_at__gt=now - window) | Q(
+            state__in=[DeliveryState.SENDING, DeliveryState.UNKNOWN], first_tried_at__gt=now - window
+        )
+        had = Delivery.objects.filter(recent, channel=rows[0].channel_id, address__in=[row.address for row in rows])
+        full = dict(
+            had.order_by()
+            .values("address")
+            .annotate(number=Count("pk"), oldest=Min("first_tried_at"))
+            .filter(number__gte=most)
+            .values_list("address", "oldest")
+        )
+        for row in rows:
+            if row.address in full:
+                Delivery.objects.filter(pk=row.pk).update(not_before=max(full[row.address], now - window) + window)
+        rows = [row for row in rows if row.address not in full]
+    return rows
+
+
+def _loads(message: Message, first: Delivery, rows: Sequence[Delivery]) -> list[Load]:
+    """One parcel for all of the rows where the channel takes many at once, else one for each."""
+    adapter = _adapter(first.channel)
+    part = Part(number=first.part.number, of=first.part.of, text=first.part.text)
+    if rows and adapter is not None and adapter.at_once > 1:
+        key = str(first.parcel or uuid.uuid4())
+        return [Load(parcel=Parcel(part=part, addresses=tuple(row.address for row in rows), key=key), rows=rows)]
+    return [
+        Load(parcel=Parcel(part=part, addresses=(row.address,), key=_key(message, row)), rows=[row]) for row in rows
+    ]
+
+
+def _key(message: Message, row: Delivery) -> str:
+    """The same whenever it is tried again, and another one once a person has let it be sent again."""
+    return str(uuid.uuid5(_KEYS, f"{message.content_digest}:{row.pk}:{row.attempts_before}"))
+
+
+def _take(wave: Wave, now: datetime) -> None:
+    rows = [row for load in wave.loads for row in load.rows]
+    parcel = wave.loads[0].parcel.key if len(rows) > len(wave.loads) else None
+    taken = Delivery.objects.filter(pk__in=[row.pk for row in rows], state__in=sorted(DELIVERY_DUE)).update(
+        state=DeliveryState.SENDING,
+        attempts=F("attempts") + 1,
+        first_tried_at=Coalesce("first_tried_at", Value(now, DateTimeField())),
+        parcel=parcel,
+        not_before=None,
+        lease_until=now + LEASE,
+    )
+    if taken != len(rows):
+        raise WrongState(_("The deliveries have moved on meanwhile."))
+    for row in rows:
+        row.attempts += 1
+        row.first_tried_at = row.first_tried_at or now
+    DeliveryAttempt.objects.bulk_create(
+        DeliveryAttempt(delivery=row, number=row.attempts, started_at=now) for row in rows
+    )
+    record_all(Entry(what=Event.DELIVERY_ATTEMPTED, target=row, facts={"attempt": row.attempts}) for row in rows)
+
+
+def hold_back(rows: QuerySet[Delivery], until: datetime) -> None:
+    """Rows that another worker holds at this moment are left to it: waiting for them could be waiting in a circle."""
+    if connection.features.has_select_for_update_skip_locked:
+        locked = rows.order_by().select_for_update(skip_locked=True, of=("self",))
+        rows = Delivery.objects.filter(pk__in=list(locked.values_list("pk", flat=True)))
+    rows.update(not_before=until)
+
+
+def _expire(message: Message) -> None:
+    """Its time is over: what has not left, does not leave any more."""
+    why = _("it was to leave before %(instant)s") % {"instant": localize(message.valid_until)}
+    rest = Delivery.objects.filter(message=message, state__in=sorted(DELIVERY_DUE))
+    if late := rest.update(state=DeliveryState.DEAD, not_before=None, code="too_late", detail=why[:500]):
+        record(Event.DELIVERY_FAILED, target=message, outcome=Outcome.FAILURE, why=why, facts={"too_late": late})
+
+
+# What came of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fate:
+    """What a row becomes."""
+
+    state: DeliveryState
+    code: str = ""
+    detail: str = ""
+    receipt: str = ""
+    not_before: datetime | None = None
+
+
+_EVENT_OF = {
+    DeliveryState.SENT: (Event.DELIVERY_SENT, Outcome.SUCCESS),
+    DeliveryState.WAITING: (Event.DELIVERY_POSTPONED, Outcome.FAILURE),
+    DeliveryState.UNKNOWN: (Event.DELIVERY_UNKNOWN, Outcome.FAILURE),
+    DeliveryState.FAILED: (Event.DELIVERY_FAILED, Outcome.FAILURE),
+    DeliveryState.DEAD: (Event.DELIVERY_FAILED, Outcome.FAILURE),
+}
+
+
+@transaction.atomic
+def finish(wave: Wave, results: Sequence[Receipt | DeliveryError | BaseException]) -> None:
+    """Keep what came of each parcel. A row whose call ended in an unforeseen way is left to its lease."""
+    now = timezone.now()
+    with under(wave.message):
+        pacing.free(wave.grant, now)
+        fates = {
+            row: fate
+            for load, result in zip(wave.loads, results, strict=True)
+            if isinstance(result, Receipt | DeliveryError)
+            for row, fate in _fates(wave, load, result, now)
+        }
+        keep(fates, now)
+        for error in (result for result in results if isinstance(result, DeliveryError)):
+            _tell_channel(wave.channel, error, now)
+        if wave.channel.broken_at is not None and any(isinstance(result, Receipt) for result in results):
+            _mark_repaired(wave.channel)
+
+
+def _fates(wave: Wave, load: Load, result: Receipt | DeliveryError, now: datetime) -> Iterator[tuple[Delivery, Fate]]:
+    for row in load.rows:
+        match result:
+            case Receipt():
+                refusal = result.refused.get(row.address)
+                yield row, _failed(refusal) if refusal else _sent(result)
+            case Rejected(channel_broken=True):
+                yield row, _again(wave, row, result, now, otherwise=DeliveryState.DEAD)
+            case Rejected():
+                yield row, _failed(result)
+            case TryLater():
+                yield row, _again(wave, row, result, now, otherwise=DeliveryState.DEAD)
+            case _:
+                yield row, _maybe_again(wave, row, result, now)
+
+
+def _sent(receipt: Receipt) -> Fate:
+    return Fate(state=DeliveryState.SENT, detail=receipt.reply[:500], receipt=receipt.reference[:200])
+
+
+def _failed(error: DeliveryError) -> Fate:
+    return Fate(state=DeliveryState.FAILED, code=error.code[:40], detail=str(error)[:500])
+
+
+def _again(wave: Wave, row: Delivery, error: DeliveryError, now: datetime, *, otherwise: DeliveryState) -> Fate:
+    """Another try, unless there were enough, or the message would be stale by then."""
+    tries = row.attempts - row.attempts_before
+    asked_for = error.retry_after if isinstance(error, TryLater) else None
+    wait = retry.backoff(tries, fraction=random.random(), at_least=asked_for)  # noqa: S311 - jitter
+    at = now + timedelta(seconds=wait)
+    first = row.first_tried_at or now
+    is_worth_it = tries < retry.MAX_ATTEMPTS and at <= first + retry.LONGEST[Priority(wave.message.priority)]
+    state = DeliveryState.WAITING if is_worth_it else otherwise
+    return Fate(state=state, code=error.code[:40], detail=str(error)[:500], not_before=at if is_worth_it else None)
+
+
+def _maybe_again(wave: Wave, row: Delivery, error: DeliveryError, now: datetime) -> Fate:
+    """It may have arrived: repeated only while the receiver would recognise the repetition."""
+    adapter = _adapter(wave.channel)
+    window = adapter.repeatable_for(wave.channel.config) if adapter else timedelta(0)
+    fate = _again(wave, row, error, now, otherwise=DeliveryState.UNKNOWN)
+    if fate.not_before is None or fate.not_before + LEASE <= (row.first_tried_at or now) + window:
+        return fate
+    return replace(fate, state=DeliveryState.UNKNOWN, not_before=None)
+
+
+def keep(fates: Mapping[Delivery, Fate], now: datetime) -> None:
+    """Write what rows became, unless a newer try or a person has overtaken this one."""
+    # A swept row is already ``unknown``; a certain answer that comes late is still the better truth.
+    open_rows = Delivery.objects.filter(
+        pk__in=[row.pk for row in fates], state__in=[DeliveryState.SENDING, DeliveryState.UNKNOWN]
+    )
+    current = dict(open_rows.select_for_update(of=("self",)).order_by("pk").values_list("pk", "attempts"))
+    valid = [row for row in fates if current.get(row.pk) == row.attempts]
+    alike = defaultdict(list)
+    for row in valid:
+        alike[fates[row], row.attempts].append(row.pk)
+    for (fate, attempt), pks in alike.items():
+        Delivery.objects.filter(pk__in=pks).update(
+            state=fate.state,
+            lease_until=None,
+            not_before=fate.not_before,
+            sent_at=now if fate.state == DeliveryState.SENT else None,
+            code=fate.code,
+            detail=fate.detail,
+            receipt=fate.receipt,
+        )
+        DeliveryAttempt.objects.filter(delivery__in=pks, number=attempt).update(
+            finished_at=now, outcome=fate.state, code=fate.code, detail=fate.detail
+        )
+    record_all(_told(row, fates[row]) for row in valid)
+
+
+def _told(row: Delivery, fate: Fate) -> Entry:
+    what, outcome = _EVENT_OF[fate.state]
+    facts = {"attempt": row.attempts, "code": fate.code, "detail": fate.detail}
+    return Entry(what=what, target=row, outcome=outcome, facts=facts)
+
+
+def _tell_channel(channel: Channel, error: DeliveryError, now: datetime) -> None:
+    if isinstance(error, Rejected) and error.channel_broken:
+        _mark_broken(channel, str(error), now)
+    elif isinstance(error, TryLater) and error.retry_after is not None:
+        # The receiver asked for quiet: nothing goes through this channel before that.
+        until = now + timedelta(seconds=error.retry_after)
+        hold_back(Delivery.objects.filter(channel=channel, not_before__lt=until), until)
+
+
+def _mark_broken(channel: Channel, why: str, now: datetime) -> None:
+    """Out of order, and tried again with one call after a while, later and later."""
+    since = channel.broken_at or now
+    probe_at = now + min(max(_FIRST_PROBE, now - since), _LAST_PROBE)
+    newly = Channel.objects.filter(pk=channel.pk, broken_at=None).update(
+        broken_at=now, broken_why=why[:300], probe_at=probe_at
+    )
+    if newly:
+        record(Event.CHANNEL_BROKEN, target=channel, outcome=Outcome.FAILURE, why=why)
+        enqueue("workflows.tasks.alert_channel", channel.pk)
+    else:
+        Channel.objects.filter(pk=channel.pk).update(broken_why=why[:300], probe_at=probe_at)
+
+
+def _mark_repaired(channel: Channel) -> None:
+    if Channel.objects.filter(pk=channel.pk, broken_at__isnull=False).update(
+        broken_at=None, broken_why="", probe_at=None
+    ):
+        record(Event.CHANNEL_REPAIRED, target=channel, why=_("it took a message again"))
+        messages.look_again(Delivery.objects.filter(channel=channel))
+
+
+def abandoned(now: datetime) -> QuerySet[Delivery]:
+    """Rows whose worker vanished in mid-call."""
+    rows = Delivery.objects.filter(state=DeliveryState.SENDING, lease_until__lte=now)
+    return rows.select_related("message", "channel", "part")
+
+
+def give_up(row: Delivery) -> None:
+    """Nobody knows whether an abandoned call arrived: repeated where the receiver would notice, else a person looks."""
+    gone = OutcomeUnknown("worker_lost", _("The worker stopped during the call; it may have arrived."))
+    no_slots = pacing.Grant(calls=1, ask_again=timezone.now())
+    wave = Wave(message=row.message, channel=row.channel, fingerprint="", loads=(), grant=no_slots)
+    now = timezone.now()
+    with transaction.atomic(), under(row.message):
+        keep({row: _maybe_again(wave, row, gone, now)}, now)
+
+
+@contextmanager
+def under(message: Message) -> Iterator[None]:
+    """Whatever a worker does for a message follows from who released it."""
+    if message.request_id is None:
+        yield
+        return
+    with context.system_acting(request_id=message.request_id, on_behalf_of=message.on_behalf_of):
+        yield
+
+
+def _adapter(channel: Channel) -> channels.Channel | None:
+    """None for a kind that this version does not have: its call will say so."""
+    return next((adapter for adapter in channels.registry if adapter.kind == channel.kind), None)
