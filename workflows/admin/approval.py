@@ -245,6 +245,7 @@ class ApprovalRequestAdmin(EvidenceAdmin):
             preview=approval.preview,
             is_send=approval.action == "mass_send",
             send_at=parse_datetime(approval.preview.get("send_at") or ""),
+            valid_until=parse_datetime(approval.preview.get("valid_until") or ""),
             decisions=approval.decisions.select_related("decided_by"),
             groups=approvals.deciding_groups(approval),
             following=approval.following.order_by("pk"),

@@ -5,6 +5,8 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.formats import localize
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -91,5 +93,7 @@ class ChannelAdmin(AdapterAdmin[Channel]):
     @admin.display(description=gettext_lazy("health"))
     def health(self, obj: Channel) -> SafeString:
         if obj.broken_at:
-            return badge("failed", _("out of order: %(why)s") % {"why": obj.broken_why})
+            why = _("out of order: %(why)s") % {"why": obj.broken_why}
+            again = obj.probe_at and _("tried again at %(time)s") % {"time": localize(timezone.localtime(obj.probe_at))}
+            return badge("failed", " – ".join(filter(None, [why, again])))
         return badge("sent", _("in use")) if obj.enabled else badge("paused", _("switched off"))

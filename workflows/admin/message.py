@@ -24,7 +24,7 @@ _SHOWN = 20
 class MessageForm(forms.ModelForm[Message]):
     class Meta:
         model = Message
-        fields = ("subject", "body", "audience", "reason", "send_at")
+        fields = ("subject", "body", "audience", "reason", "send_at", "valid_until", "urgent")
         widgets = {"body": forms.Textarea(attrs={"rows": 10, "class": "vLargeTextField"})}
 
     def clean_send_at(self) -> Any:
@@ -32,6 +32,14 @@ class MessageForm(forms.ModelForm[Message]):
         if send_at is not None and send_at <= timezone.now():
             raise forms.ValidationError(_("This time is over. Leave it empty to send as soon as it is approved."))
         return send_at
+
+    def clean_valid_until(self) -> Any:
+        valid_until, send_at = self.cleaned_data["valid_until"], self.cleaned_data.get("send_at")
+        if valid_until is not None and valid_until <= (send_at or timezone.now()):
+            raise forms.ValidationError(
+                _("This is over before anything is sent. Choose a later time, or leave it empty.")
+            )
+        return valid_until
 
     def clean_body(self) -> str:
         body = str(self.cleaned_data["body"])
@@ -62,11 +70,10 @@ class MessageAdmin(HouseAdmin[Message]):
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Message | None = None) -> Any:
-        written = ["subject", "body", "audience", "reason", "send_at"]
+        said = ["digest"] if obj is not None and obj.digest_id is not None else ["body"]
+        written = ["subject", *said, "audience", "reason", "send_at", "valid_until", "urgent"]
         if obj is None:
             return [(None, {"fields": written})]
-        if obj.digest_id is not None:
-            written = ["subject", "digest", "audience", "reason", "send_at"]
         under = ["standing_approval"] if obj.standing_approval_id is not None else []
         facts = ["author", "gate", *under, "people", "created_at", "released_at", "finished_at"]
         return [(None, {"fields": ["state_badge", *written]}), (_("Facts"), {"fields": facts})]

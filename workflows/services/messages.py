@@ -140,6 +140,8 @@ def _put_before_gate(
     message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
     if message.state != MessageState.DRAFT:
         raise WrongState(_("This message was already submitted."))
+    if message.valid_until is not None and message.valid_until <= (message.send_at or timezone.now()):
+        raise Invalid(_("It would be too late before anything is sent: choose a later time."), field="valid_until")
     plain = describe(message)
     total = people(plain.recipients)
     gate = gate_of(message, plain.recipients)

@@ -35,6 +35,8 @@ _NAMES = {
     "send_at": gettext_lazy("send at"),
     "size": gettext_lazy("size"),
     "subject": gettext_lazy("subject"),
+    "urgent": gettext_lazy("urgent"),
+    "valid_until": gettext_lazy("not after"),
 }
 
 
