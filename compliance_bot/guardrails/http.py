@@ -33,6 +33,7 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
+from urllib3.filepost import encode_multipart_formdata
 from urllib3.util import Url, parse_url
 
 from compliance_bot.guardrails.addresses import Allowed, address_of, is_public, odd_host
@@ -147,9 +148,19 @@ class GuardedSession:
     ) -> Reply:
         """POST ``payload`` once. A redirect is not followed: its 3xx reply is returned as it is."""
         body = json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
-        typed = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
+        return self.post(
+            url, body, headers={"Content-Type": "application/json; charset=utf-8", **(headers or {})}, limits=limits
+        )
+
+    def post_file(self, url: str, field: str, name: str, content: bytes, *, limits: Limits = _DEFAULT) -> Reply:
+        """POST one file in a form, once, as a browser does."""
+        body, content_type = encode_multipart_formdata({field: (name, content)})
+        return self.post(url, body, headers={"Content-Type": content_type}, limits=limits)
+
+    def post(self, url: str, body: bytes, *, headers: Mapping[str, str], limits: Limits = _DEFAULT) -> Reply:
+        """POST ``body`` once. A redirect is not followed: its 3xx reply is returned as it is."""
         with self._call(limits) as call:
-            return self._exchange(call, _prepared("POST", url, typed, body))
+            return self._exchange(call, _prepared("POST", url, headers, body))
 
     def close(self) -> None:
         self._adapter.close()

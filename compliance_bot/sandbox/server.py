@@ -24,7 +24,7 @@ from compliance_bot.sandbox.wecom import Clock, Fault, World, read_faults
 
 HOST = "127.0.0.1"
 DEFAULT_BACK = "http://127.0.0.1:8000/"
-BODY_BYTES = 4 * 1024 * 1024  # an image of 2 MB in base64, and some
+BODY_BYTES = 21 * 1024 * 1024  # a file of 20 MB, and some
 HERE = Path(__file__).resolve().parent
 FILES = {
     "/page.css": "text/css; charset=utf-8",
@@ -236,6 +236,9 @@ class _Handler(BaseHTTPRequestHandler):
         path, query = self._target()
         if path == "/cgi-bin/webhook/send":
             return self._send(query.get("key", ""), body)
+        if path == "/cgi-bin/webhook/upload_media":
+            kind, content_type = query.get("type", ""), self.headers.get("Content-Type", "")
+            return _json(self.server.world.upload(query.get("key", ""), kind, body, content_type))
         if path == "/faults":
             return self._plan_faults(body)
         return _plain(404, "There is nothing here. Robots send to /cgi-bin/webhook/send?key=KEY.")

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ WINDOW_SECONDS = 60
 KEPT_AT_START = 500
 KEPT_IN_MEMORY = 20_000
 IMAGE_BYTES = 2 * 1024 * 1024
+MEDIA_BYTES = {"file": 20 * 1024 * 1024, "voice": 2 * 1024 * 1024}
 ARTICLES = 8
 
 BUSY = -1
@@ -50,6 +52,7 @@ ERRMSG = {
     93008: "not in group",
 }
 
+OK = {"errcode": 0, "errmsg": "ok"}
 _KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
@@ -60,6 +63,9 @@ class Refused(Exception):
         self.errcode = errcode
         self.errmsg = errmsg or ERRMSG.get(errcode, "error")
         super().__init__(f"{errcode} {self.errmsg}")
+
+    def answer(self) -> dict[str, Any]:
+        return {"errcode": self.errcode, "errmsg": self.errmsg}
 
 
 @dataclass(frozen=True)
@@ -137,11 +143,11 @@ def _image(_msgtype: str, body: dict[str, Any]) -> str:
     return f"[image · {kind} · {len(raw)} B]"
 
 
-def _file(_msgtype: str, body: dict[str, Any]) -> str:
+def _file(msgtype: str, body: dict[str, Any]) -> str:
     media_id = _text_field(body, "media_id")
     if not media_id:
         raise Refused(40007, ERRMSG[40007])
-    return f"[file · {media_id}]"
+    return f"[{msgtype} · {media_id}]"
 
 
 def _card(_msgtype: str, body: dict[str, Any]) -> str:
@@ -164,18 +170,24 @@ _CHECKS: dict[str, Callable[[str, dict[str, Any]], str]] = {
     "news": _news,
     "image": _image,
     "file": _file,
+    "voice": _file,
     "template_card": _card,
 }
 
 
-def _read(body: bytes) -> tuple[str, str, tuple[str, ...]]:
-    """(msgtype, content, mentioned) of a request body; refuses what the service would refuse."""
+def read_json(body: bytes) -> dict[str, Any]:
+    """A request body; refuses what is no JSON object."""
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as problem:
         raise Refused(BAD_PARAMETER, "invalid json request") from problem
     if not isinstance(request, dict):
         raise Refused(BAD_PARAMETER, "invalid json request")
+    return request
+
+
+def _read(request: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+    """(msgtype, content, mentioned) of a request; refuses what the service would refuse."""
     msgtype = request.get("msgtype")
     if not isinstance(msgtype, str) or msgtype not in _CHECKS:
         raise Refused(BAD_PARAMETER, "invalid message type")
@@ -184,6 +196,21 @@ def _read(body: bytes) -> tuple[str, str, tuple[str, ...]]:
         raise Refused(EMPTY, f"empty {msgtype}")
     content = _CHECKS[msgtype](msgtype, part)
     return msgtype, content, _mentioned(part) if msgtype == "text" else ()
+
+
+def _require_key(key: str) -> None:
+    if not _KEY.fullmatch(key) or key.startswith("unknown"):
+        raise Refused(BAD_KEY)
+
+
+def _uploaded(body: bytes, content_type: str) -> tuple[str, bytes]:
+    """(name, content) of the file in a form's field "media"."""
+    form = message_from_bytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body)
+    for part in form.walk():
+        content = part.get_payload(decode=True)
+        if isinstance(content, bytes) and part.get_param("name", header="content-disposition") == "media":
+            return part.get_filename() or "file", content
+    raise Refused(41005, "media data missing")
 
 
 def _mentioned(part: dict[str, Any]) -> tuple[str, ...]:
@@ -312,8 +339,23 @@ class World:
         try:
             self._accept(key, body)
         except Refused as refusal:
-            return {"errcode": refusal.errcode, "errmsg": refusal.errmsg}
-        return {"errcode": 0, "errmsg": "ok"}
+            return refusal.answer()
+        return dict(OK)
+
+    def upload(self, key: str, kind: str, body: bytes, content_type: str) -> dict[str, Any]:
+        """What the service answers to POST /cgi-bin/webhook/upload_media: an id that names the file."""
+        try:
+            _require_key(key)
+            name, content = _uploaded(body, content_type)
+            most = MEDIA_BYTES.get(kind)
+            if most is None:
+                raise Refused(BAD_PARAMETER, "invalid media type")
+            if not 5 < len(content) <= most:
+                raise Refused(45001 if content else EMPTY, "media size out of limit")
+        except Refused as refusal:
+            return refusal.answer()
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        return {**OK, "type": kind, "media_id": f"{name}-{digest}", "created_at": str(int(self._clock()))}
 
     def messages(self, *, after: int = 0, newest: int | None = None) -> list[Message]:
         """Messages with a number above `after`, oldest first; only the `newest` of them if asked."""
@@ -339,9 +381,8 @@ class World:
             self._journal.close()
 
     def _accept(self, key: str, body: bytes) -> None:
-        if not _KEY.fullmatch(key) or key.startswith("unknown"):
-            raise Refused(BAD_KEY)
-        msgtype, content, mentioned = _read(body)
+        _require_key(key)
+        msgtype, content, mentioned = _read(read_json(body))
         with self._lock:
             now = self._clock()
             sent = self._sent_by(key)

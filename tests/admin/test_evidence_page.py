@@ -154,7 +154,10 @@ class TestAnyPreview:
         assert html.count("<bdi>&lt;img src=x&gt;\u202e</bdi>") >= 3
 
     def test_a_mass_send_keeps_its_own_layout(self) -> None:
-        html = shown({"parts": {"wecom_robot": ["**Hello**"]}}, action="mass_send")
+        html = shown(
+            {"renditions": [{"kind": "wecom_robot", "channels": [1], "forms": ["markdown"], "texts": ["**Hello**"]}]},
+            action="mass_send",
+        )
         assert '<article class="bubble"' in html
         assert "<strong>Hello</strong>" in html
 

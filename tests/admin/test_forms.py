@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -12,7 +13,18 @@ from compliance_bot.guardrails import secrets as stores
 from tests import people, world
 from workflows import roles
 from workflows.domain.states import MessageState
-from workflows.models import Audience, Cadence, Channel, Delivery, Message, SecretRef, Source, Workflow
+from workflows.models import (
+    ApprovalRequest,
+    Attachment,
+    Audience,
+    Cadence,
+    Channel,
+    Delivery,
+    Message,
+    SecretRef,
+    Source,
+    Workflow,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -92,7 +104,7 @@ class TestChannel:
         form = {"name": "R", "kind": "wecom_robot", "config_base_url": "https://qyapi.weixin.qq.com"}
         add(administrator, "channel", **form, secret_key=secret.pk, per_minute=20, enabled="on")
         channel = Channel.objects.get()
-        assert channel.config == {"base_url": "https://qyapi.weixin.qq.com"}
+        assert channel.config == {"base_url": "https://qyapi.weixin.qq.com", "form": "markdown", "mentions": ""}
         assert channel.secrets.get().secret == secret
 
     def test_a_robot_without_its_secret_is_refused(self, administrator: Client) -> None:
@@ -135,7 +147,8 @@ class TestAudience:
 
 class TestMessage:
     def form(self, to: Audience, **changes: object) -> dict[str, object]:
-        return {"subject": "S", "body": "B", "audience": to.pk, "reason": "R", "_submit": "1", **changes}
+        no_files = {"attachments-TOTAL_FORMS": 0, "attachments-INITIAL_FORMS": 0}
+        return {"subject": "S", "body": "B", "audience": to.pk, "reason": "R", "_submit": "1", **no_files, **changes}
 
     def test_submitting_by_hand_waits_for_a_second_person(self, author: Client, alice: User) -> None:
         html = add(author, "message", **self.form(world.audience(world.robot(alice))))
@@ -160,6 +173,37 @@ class TestMessage:
         when = {"send_at_0": f"{past:%Y-%m-%d}", "send_at_1": f"{past:%H:%M:%S}"}
         html = add(author, "message", **self.form(world.audience(world.robot(alice)), **when))
         assert "This time is over." in html
+
+    def test_what_would_end_before_it_begins_is_said_at_the_field(self, author: Client, alice: User) -> None:
+        soon = timezone.localtime(timezone.now() + timedelta(hours=1))
+        when = {"send_at_0": f"{soon:%Y-%m-%d}", "send_at_1": f"{soon:%H:%M:%S}"}
+        until = {"valid_until_0": f"{soon:%Y-%m-%d}", "valid_until_1": f"{soon:%H:%M:%S}"}
+        html = add(author, "message", **self.form(world.audience(world.robot(alice)), **when, **until))
+        assert "This is over before anything is sent." in html
+        assert not Message.objects.exists()
+
+    def test_a_file_is_attached_and_bound_by_its_digest(self, author: Client, alice: User) -> None:
+        file = SimpleUploadedFile("rules.pdf", b"%PDF-1.7 rules")
+        form = self.form(world.audience(world.robot(alice)))
+        add(author, "message", **{**form, "attachments-TOTAL_FORMS": 1, "attachments-0-file": file})
+        attachment = Attachment.objects.get()
+        assert (attachment.name, attachment.media_type, bytes(attachment.content)) == (
+            "rules.pdf",
+            "application/pdf",
+            b"%PDF-1.7 rules",
+        )
+        preview = ApprovalRequest.objects.get().preview
+        assert [file["sha256"] for file in preview["attachments"]] == [attachment.sha256]
+        assert preview["renditions"][0]["forms"] == ["markdown", "file"]
+
+    def test_a_file_that_the_channel_does_not_take_is_refused_before_approval(
+        self, author: Client, alice: User
+    ) -> None:
+        file = SimpleUploadedFile("tiny.txt", b"x")
+        form = self.form(world.audience(world.robot(alice)))
+        html = add(author, "message", **{**form, "attachments-TOTAL_FORMS": 1, "attachments-0-file": file})
+        assert "takes “tiny.txt” only with" in html
+        assert Message.objects.get().state == MessageState.DRAFT
 
     def test_five_megabytes_are_refused(self, author: Client, alice: User) -> None:
         html = add(author, "message", **self.form(world.audience(world.robot(alice)), body="长" * 1_000_000))

@@ -46,6 +46,7 @@ def test_who_may_write_but_not_send_is_told(alice: User) -> None:
         Group.objects.get(name=roles.AUTHOR).permissions.get(codename="submit_message")
     )
     form = {"subject": "S", "body": "B", "audience": to.pk, "reason": "R", "_submit": "1"}
+    form |= {"attachments-TOTAL_FORMS": 0, "attachments-INITIAL_FORMS": 0}
     html = browser(User.objects.get(pk=alice.pk)).post(reverse("admin:workflows_message_add"), form, follow=True)
     assert "Your role does not include sending messages." in html.content.decode()
 

@@ -43,6 +43,7 @@ ALLOWED: Mapping[str, str] = {
     "workflows/services/collecting.py: _store": "Its caller records that the source was read, and how much was new.",
     "workflows/services/delivery.py: _move": "Its callers record the attempt or the settlement.",
     "workflows/services/messages.py: _move": "Its callers record release, cancellation or return.",
+    "workflows/services/messages.py: _store": "Its caller records the release.",
     "workflows/services/messages.py: abandon": "The run records that it failed, and cancelling is on the trail.",
     "workflows/services/messages.py: settle_entries": "Follows from the message's end, which its callers record.",
     "workflows/services/tokens.py: SharedToken._fetch": "A cache; reading the secret that it is fetched with is told.",

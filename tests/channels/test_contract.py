@@ -146,10 +146,13 @@ def test_the_declaration_is_complete(channel: Channel, harness: Harness) -> None
 @pytest.mark.parametrize(
     "blocks", [(), ("one",), ("", "one", ""), ("字" * 9000,), tuple(f"{n} " + "x" * 500 for n in range(40))]
 )
-def test_parts_are_counted_from_one_and_rendering_is_repeatable(channel: Channel, blocks: tuple[str, ...]) -> None:
+def test_parts_are_counted_from_one_and_rendering_is_repeatable(
+    channel: Channel, harness: Harness, blocks: tuple[str, ...]
+) -> None:
     content = Content(title="公告", blocks=blocks)
-    parts = channel.render(content)
+    config = harness.config("https://example.com")
+    parts = channel.render(content, config)
     assert [(part.number, part.of) for part in parts] == [(n, len(parts)) for n in range(1, len(parts) + 1)]
     assert parts
     assert all(part.text.strip() for part in parts)
-    assert channel.render(content) == parts
+    assert channel.render(content, config) == parts

@@ -2,17 +2,20 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from compliance_bot.guardrails.http import GuardedSession, OutboundError, Reply
+from compliance_bot.sandbox import Sandbox
 from tests.channels import contract
 from tests.channels.contract import every_text_of
 from tests.guardrails import Answer, Site, website
 from workflows.channels import DeliveryError, OutcomeUnknown, Receipt, Rejected, TryLater, registry
 from workflows.channels.wecom_robot import RobotForm
-from workflows.domain.content import Content, Part
+from workflows.domain.content import Attached, Content, Entry, Part
+from workflows.domain.errors import Invalid
 from workflows.domain.wecom_errcodes import ErrorClass, lookup
 
 KEY = "693a91f6-7xxx-4bc4-97a0-0ec2sifa5aaa"
@@ -191,7 +194,7 @@ def test_not_even_the_transports_own_error_is_chained(written: object) -> None:
 
 
 def render(*blocks: str, title: str = "T") -> list[str]:
-    return [part.text for part in ROBOT.render(Content(title=title, blocks=blocks))]
+    return [part.text for part in ROBOT.render(Content(title=title, blocks=blocks), {})]
 
 
 def test_the_title_is_bold_and_on_one_line() -> None:
@@ -295,3 +298,84 @@ def test_the_removed_robot_is_explained_as_people_need_it() -> None:
         "WeCom: the webhook is not valid or the robot was removed: create a new robot and store its key"
         " (errcode 93000)."
     )
+
+
+def deliver(wecom: Sandbox, part: Part, config: Mapping[str, Any], attachment: bytes = b"") -> None:
+    with GuardedSession(allow=[wecom.url.removeprefix("http://")]) as http:
+        contract.send(ROBOT, part, config=config, secrets={"key": KEY}, http=http, attachment=attachment)
+
+
+class TestForms:
+    ENTRIES = tuple(Entry(title=f"新闻 {n}", url=f"https://news.example/{n}", summary="要点") for n in range(10))
+    CONTENT = Content(title="公告", blocks=("**Hi** [site](https://a.example) <@bob>",), entries=ENTRIES)
+
+    def test_plain_text_has_no_markup_but_mentions(self) -> None:
+        (part,) = ROBOT.render(self.CONTENT, {"form": "text", "mentions": "@all, amy"})
+        assert part.form == "text"
+        assert part.text == "公告\n\nHi site https://a.example <@bob>\n\n<@all> <@amy>"
+
+    def test_news_carry_eight_articles_each(self) -> None:
+        parts = ROBOT.render(self.CONTENT, {"form": "news"})
+        articles = [json.loads(part.text)["news"]["articles"] for part in parts]
+        assert [len(some) for some in articles] == [8, 2]
+        assert articles[0][0] == {"title": "新闻 0", "description": "要点", "url": "https://news.example/0"}
+
+    def test_a_card_leads_to_the_first_and_lists_three_more(self) -> None:
+        (part,) = ROBOT.render(self.CONTENT, {"form": "card"})
+        card = json.loads(part.text)["template_card"]
+        assert card["card_action"] == {"type": 1, "url": "https://news.example/0"}
+        assert [jump["title"] for jump in card["jump_list"]] == ["新闻 1", "新闻 2", "新闻 3"]
+
+    @pytest.mark.parametrize("form", ["news", "card"])
+    def test_what_has_no_links_is_markdown(self, form: str) -> None:
+        (part,) = ROBOT.render(Content(title="T", blocks=("words",)), {"form": form})
+        assert (part.form, part.text) == ("markdown", "**T**\n\nwords")
+
+    @pytest.mark.parametrize("form", ["markdown", "markdown_v2", "text", "news", "card"])
+    def test_the_group_takes_every_form(self, wecom: Sandbox, form: str) -> None:
+        config = {"base_url": wecom.url, "form": form, "mentions": "@all" if form == "text" else ""}
+        for part in ROBOT.render(self.CONTENT, config):
+            deliver(wecom, part, config)
+        kinds = {message.msgtype for message in wecom.wecom.messages()}
+        assert kinds == {{"card": "template_card"}.get(form, form)}
+        assert form != "text" or wecom.wecom.messages()[0].mentioned == ("@all",)
+
+    @pytest.mark.parametrize(
+        ("mentions", "form", "why"),
+        [
+            ("@all", "markdown", "Only plain text can mention everybody"),
+            ("amy", "news", "cannot mention anybody"),
+            ("a b<c", "text", "not a user id"),
+        ],
+    )
+    def test_mentions_that_would_not_work_are_refused(self, mentions: str, form: str, why: str) -> None:
+        found = RobotForm({"base_url": "https://qyapi.weixin.qq.com", "form": form, "mentions": mentions})
+        assert why in str(found.errors["mentions"])
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("name", "media_type", "content", "arrives"),
+        [
+            ("seal.png", "image/png", b"\x89PNG and so on", "image"),
+            ("rules.pdf", "application/pdf", b"%PDF-1.7 rules", "file"),
+            ("note.amr", "audio/amr", b"#!AMR voice", "voice"),
+        ],
+    )
+    def test_arrive_as_what_they_are(
+        self, wecom: Sandbox, name: str, media_type: str, content: bytes, arrives: str
+    ) -> None:
+        file = Attached(name=name, media_type=media_type, size=len(content), sha256="0" * 64)
+        config = {"base_url": wecom.url}
+        words, part = ROBOT.render(Content(title="T", blocks=("see",), attachments=(file,)), config)
+        assert (words.of, part.number, part.form) == (2, 2, "file")
+        deliver(wecom, part, config, content)
+        (message,) = wecom.wecom.messages()
+        assert message.msgtype == arrives
+        assert arrives == "image" or name in message.content
+
+    def test_over_the_limit_are_refused_before_anything_is_sent(self) -> None:
+        file = Attached(name="big.png", media_type="image/png", size=2 * 2**20 + 1, sha256="0" * 64)
+        with pytest.raises(Invalid, match="only with up to 2 MB") as refused:
+            ROBOT.render(Content(title="T", blocks=("see",), attachments=(file,)), {})
+        assert refused.value.field == "attachments"

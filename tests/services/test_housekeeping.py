@@ -79,7 +79,7 @@ def sent(flow: Workflow, author: User, *, age: timedelta = OLD, state: DeliveryS
     Message.objects.filter(pk=message.pk).update(
         state=MessageState.SENT, finished_at=at, request_id=uuid.uuid4(), released_at=at
     )
-    part = MessagePart.objects.create(message=message, kind="wecom_robot", number=1, of=1, text="Hello")
+    part = MessagePart.objects.create(message=message, kind="wecom_robot", rendition=1, number=1, of=1, text="Hello")
     channel = flow.audience.members.get().channel
     delivery = Delivery.objects.create(message=message, channel=channel, recipient="Group", part=part, state=state)
     DeliveryAttempt.objects.create(delivery=delivery, number=1, started_at=at)

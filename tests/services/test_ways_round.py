@@ -124,7 +124,9 @@ class TestThePreview:
         messages.submit(message_id=world.message(alice, world.audience(world.robot(alice))).pk, by=alice)
         request = ApprovalRequest.objects.get()
         triggers.GUARDS.remove(connection)  # until this test is rolled back
-        ApprovalRequest.objects.update(preview={**request.preview, "parts": {"wecom_robot": ["Harmless"]}})
+        ApprovalRequest.objects.update(
+            preview={**request.preview, "renditions": [{**request.preview["renditions"][0], "texts": ["Harmless"]}]}
+        )
         with pytest.raises(StaleContent, match="the preview is not what was asked for"):
             approvals.decide(approval_id=request.pk, verdict=Verdict.APPROVE, by=people.olivia(), reason="")
         assert not Delivery.objects.exists()

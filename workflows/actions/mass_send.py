@@ -1,7 +1,7 @@
 """Sending one message to many people."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +9,11 @@ from django.utils.translation import gettext_lazy as _
 
 from workflows.actions import Action, register
 from workflows.domain.audience import Recipient, people
-from workflows.domain.content import Part
+from workflows.domain.canonical import digest_of_all
+from workflows.domain.content import Attached, Part
+
+# So many recipients are listed for the officer to read; the digest binds to all of them.
+_LISTED = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +27,25 @@ class ChannelFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rendition:
+    """The same parts, for all the channels that show them alike."""
+
+    kind: str
+    channels: Sequence[int]
+    parts: Sequence[Part]
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "channels": list(self.channels),
+            "forms": [part.form for part in self.parts],
+            "texts": [part.text for part in self.parts],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MassSend:
-    """What would leave: ``parts`` by kind of channel, to each of ``recipients``."""
+    """What would leave: to each of ``recipients`` the rendition of its channel."""
 
     subject: str
     audience: str
@@ -33,7 +54,8 @@ class MassSend:
     urgent: bool
     recipients: Sequence[Recipient]
     channels: Sequence[ChannelFacts]
-    parts: Mapping[str, Sequence[Part]]
+    renditions: Sequence[Rendition]
+    attachments: Sequence[Attached]
 
 
 @register
@@ -49,7 +71,10 @@ class MassSendAction(Action[MassSend]):
             "valid_until": subject.valid_until and subject.valid_until.astimezone(UTC).isoformat(),
             "urgent": subject.urgent,
             "people": people(subject.recipients),
-            "recipients": [recipient.facts() for recipient in subject.recipients],
+            "recipients": [recipient.facts() for recipient in subject.recipients[:_LISTED]],
+            "recipient_count": len(subject.recipients),
+            "recipients_sha256": digest_of_all(recipient.facts() for recipient in subject.recipients),
+            "attachments": [asdict(attached) for attached in subject.attachments],
             "channels": [
                 {
                     "id": channel.id,
@@ -59,5 +84,5 @@ class MassSendAction(Action[MassSend]):
                 }
                 for channel in subject.channels
             ],
-            "parts": {kind: [part.text for part in parts] for kind, parts in sorted(subject.parts.items())},
+            "renditions": [rendition.facts() for rendition in subject.renditions],
         }

@@ -36,7 +36,9 @@ class AdapterForm(forms.ModelForm[M]):
         self.fields["kind"].choices = choices  # type: ignore[attr-defined]
         if self.instance.pk:
             self.fields["kind"].disabled = True
-        self.adapter = adapter_of(self.registry, self.instance.kind if self.instance.pk else self.data.get("kind"))
+        chosen = self.data.get("kind") or self.initial.get("kind")
+        self.adapter = adapter_of(self.registry, self.instance.kind if self.instance.pk else chosen)
+        self.fields["kind"].initial = self.adapter.kind
         for name, field in self.adapter.config_form().fields.items():
             field.initial = self.instance.config.get(name, field.initial)
             self.fields[_PREFIX + name] = field
@@ -62,6 +64,11 @@ class AdapterForm(forms.ModelForm[M]):
         return {name: self.data.get(self.add_prefix(_PREFIX + name)) for name in self.adapter.config_form().fields}
 
 
+def _chosen(request: HttpRequest) -> str | None:
+    """The kind of a new object: the form's own word, else the page's."""
+    return request.POST.get("kind") or request.GET.get("kind")
+
+
 def adapter_of(registry: Registry[Any], kind: str | None) -> Any:
     """The adapter whose fields a form shows: of this kind, else of the first; the form itself refuses a wrong kind."""
     adapters = {adapter.kind: adapter for adapter in registry}
@@ -80,12 +87,21 @@ class AdapterAdmin(ConfigurationAdmin[M]):
     def get_fieldsets(self, request: HttpRequest, obj: M | None = None) -> Any:
         if obj is not None and not self.has_change_permission(request, obj):
             return [(None, {"fields": ["name", "kind_label", "configured", *self.own_fields, *self.facts]})]
-        adapter: Any = adapter_of(self.form.registry, obj.kind if obj else request.POST.get("kind"))
+        adapter: Any = adapter_of(self.form.registry, obj.kind if obj else _chosen(request))
         fields = (None, {"fields": ["name", "kind", *self.form.adapter_fields(adapter), *self.own_fields]})
         return [fields] if obj is None else [fields, (_("Health"), {"fields": self.facts})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: M | None = None) -> Any:
         return ("kind_label", "configured", *self.facts)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"kind": request.GET.get("kind", "")}
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if context.get("original") is None:
+            context["kinds"] = self.form.registry.choices()
+            context["chosen_kind"] = adapter_of(self.form.registry, _chosen(request)).kind
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_form(self, request: HttpRequest, obj: Any = None, *args: Any, **kwargs: Any) -> Any:
         kwargs["fields"] = ["name", "kind", *self.own_fields]  # the rest of the fieldsets is the adapter's

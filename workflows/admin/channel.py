@@ -33,6 +33,8 @@ class ChannelForm(AdapterForm[Channel]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         chosen = dict(self.instance.secrets.values_list("field", "secret")) if self.instance.pk else {}
+        if not self.instance.pk:
+            self.fields["per_minute"].initial = self.adapter.per_minute
         for name in self.adapter.secret_fields:
             self.fields[_SECRET + name] = forms.ModelChoiceField(
                 SecretRef.objects.all(),
@@ -94,6 +96,8 @@ class ChannelAdmin(AdapterAdmin[Channel]):
     def health(self, obj: Channel) -> SafeString:
         if obj.broken_at:
             why = _("out of order: %(why)s") % {"why": obj.broken_why}
-            again = obj.probe_at and _("tried again at %(time)s") % {"time": localize(timezone.localtime(obj.probe_at))}
-            return badge("failed", " – ".join(filter(None, [why, again])))
+            if obj.probe_at is None:
+                return badge("failed", why)
+            again = _("tried again at %(time)s") % {"time": localize(timezone.localtime(obj.probe_at))}
+            return badge("failed", f"{why} – {again}")
         return badge("sent", _("in use")) if obj.enabled else badge("paused", _("switched off"))

@@ -15,8 +15,8 @@ from django.views.decorators.http import require_POST
 from workflows.admin.base import HouseAdmin, badge, change_url, person
 from workflows.domain.errors import WorkflowError
 from workflows.domain.states import DELIVERY_DUE, DELIVERY_UNCERTAIN, DeliveryState, MessageState
-from workflows.models import ApprovalRequest, Delivery, Message
-from workflows.services import approvals, delivery, messages, pauses
+from workflows.models import ApprovalRequest, Attachment, Delivery, Message
+from workflows.services import approvals, attachments, delivery, messages, pauses
 
 _SHOWN = 20
 
@@ -48,9 +48,43 @@ class MessageForm(forms.ModelForm[Message]):
         return body
 
 
+class AttachmentForm(forms.ModelForm[Attachment]):
+    file = forms.FileField(label=gettext_lazy("File"))
+
+    class Meta:
+        model = Attachment
+        fields: tuple[str, ...] = ()
+
+
+class AttachmentInline(admin.TabularInline[Attachment, Message]):
+    """Files are added and taken off, never edited; who may edit the message may do so."""
+
+    model = Attachment
+    form = AttachmentForm
+    extra = 0
+    fields = ("name", "size", "file")
+    readonly_fields = ("name", "size")
+
+    def has_add_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
+        return bool(self.admin_site._registry[Message].has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
+        return self.has_add_permission(request, obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
+        return True
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Attachment]:
+        return super().get_queryset(request).defer("content")
+
+
 @admin.register(Message)
 class MessageAdmin(HouseAdmin[Message]):
     form = MessageForm
+    inlines = (AttachmentInline,)
     add_form_template = "admin/workflows/message/change_form.html"
     change_form_template = "admin/workflows/message/change_form.html"
     list_display = ("subject", "state_badge", "audience", "people", "author", "created_at")
@@ -107,6 +141,15 @@ class MessageAdmin(HouseAdmin[Message]):
 
     def save_model(self, request: HttpRequest, obj: Message, form: Any, change: bool) -> None:  # noqa: FBT001
         messages.write(message=obj, by=person(request))
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:  # noqa: FBT001
+        formset.save(commit=False)
+        for gone in formset.deleted_objects:
+            attachments.detach(attachment=gone, by=person(request))
+        for one in formset.extra_forms:
+            if upload := one.cleaned_data.get("file"):
+                attachments.attach(message=form.instance, name=upload.name, content=upload.read(), by=person(request))
+        formset.new_objects, formset.changed_objects = [], []
 
     def response_add(self, request: HttpRequest, obj: Message, post_url_continue: str | None = None) -> HttpResponse:
         return self._submit_if_asked(request, obj) or super().response_add(request, obj, post_url_continue)

@@ -102,6 +102,8 @@ class Means:
     secrets: Mapping[str, str]
     http: GuardedSession
     tokens: Tokens
+    read_attachment: Callable[[str], bytes]
+    """The bytes behind an attachment's SHA-256. Only for adapters with one parcel on its way at a time."""
 
 
 Sender = Callable[[Parcel], Receipt]
@@ -139,8 +141,11 @@ class Channel(ABC):
         return address
 
     @abstractmethod
-    def render(self, content: Content) -> tuple[Part, ...]:
-        """Shape content into transmissions within this channel's limits; pure."""
+    def render(self, content: Content, config: Mapping[str, Any]) -> tuple[Part, ...]:
+        """Shape content into transmissions within this channel's limits; pure.
+
+        Raises Invalid, naming the field, where the content has no shape here.
+        """
 
     @abstractmethod
     def connect(self, means: Means) -> AbstractContextManager[Sender]:

@@ -1,95 +1,160 @@
 """A robot of a WeCom group. Its key is a bearer secret in the URL: whoever has it can write to the group."""
 
+import base64
+import hashlib
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.core.validators import URLValidator
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from compliance_bot.guardrails.http import Limits, OutboundError, Reply
-from compliance_bot.guardrails.redaction import MASK, redact
-from workflows.channels import (
-    Channel,
-    DeliveryError,
-    Means,
-    OutcomeUnknown,
-    Receipt,
-    Rejected,
-    Sender,
-    TryLater,
-    register,
-)
-from workflows.domain.content import Content, Part
+from workflows.channels import Channel, Means, OutcomeUnknown, Parcel, Receipt, Rejected, Sender, TryLater, register
+from workflows.channels.common import wecom
+from workflows.channels.common.http import unanswered
+from workflows.domain import markup
+from workflows.domain.content import Attached, Content, Entry, Part
+from workflows.domain.errors import Invalid
 from workflows.domain.text import clip, split
-from workflows.domain.wecom_errcodes import ErrorClass, lookup
 
-MARKDOWN_LIMIT = 4096  # bytes of UTF-8; WeCom refuses more with 40058
-_WINDOW = 60.0  # seconds that a limit of WeCom's lasts
-_LONGEST_WAIT = 3600.0  # seconds; a longer Retry-After is not believed
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+# Bytes of UTF-8; WeCom refuses more with 40058.
+TEXT_LIMITS = {"markdown": 4096, "markdown_v2": 4096, "text": 2048}
+_ARTICLES = 8
+_LINKS = 3
+_IMAGES = {"image/png", "image/jpeg"}
+_VOICES = {"audio/amr"}
+_SMALLEST = 6
+_MEBIBYTE = 2**20
+_EVERYBODY = "<@all>"
+_MENTION = re.compile(r"<@([^<>\s]+)>")
 
-# What WeCom appends to errmsg: a trace of the request, the caller's address, a link to its tool.
-_TRACE = re.compile(r"[,.;\s]*\b(?:hint|from ip|more info)\b.*", re.IGNORECASE | re.DOTALL)
-_ADDRESS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])|(?<![\w:])(?:[0-9a-f]{0,4}:){3,7}[0-9a-f.]*", re.I)
 
-
-class RobotForm(forms.Form):
-    base_url = forms.URLField(
-        label=_("Address of the WeCom API"),
-        initial="https://qyapi.weixin.qq.com",
-        assume_scheme="https",
-        validators=[URLValidator(schemes=["https", "http"])],
+class RobotForm(wecom.ApiForm):
+    form = forms.ChoiceField(
+        label=gettext_lazy("Shown as"),
+        choices=[
+            ("markdown", "Markdown"),
+            ("markdown_v2", "Markdown v2"),
+            ("text", gettext_lazy("plain text")),
+            ("news", gettext_lazy("news with links")),
+            ("card", gettext_lazy("notice card")),
+        ],
+        initial="markdown",
+        required=False,
+        help_text=gettext_lazy("What has no links is sent as Markdown instead of as news or as a card."),
+    )
+    mentions = forms.CharField(
+        label=gettext_lazy("Mentions"),
+        required=False,
+        max_length=500,
+        help_text=gettext_lazy("User ids, separated by commas. “@all” notifies everybody; only as plain text."),
     )
 
-    def clean_base_url(self) -> str:
-        url = str(self.cleaned_data["base_url"])
-        parts = urlsplit(url)
-        if parts.path not in ("", "/") or "?" in url or "#" in url or "@" in parts.netloc:
-            raise ValidationError(_("Only the scheme and the host: no path, query, fragment or user name."))
-        # The key travels in the URL. Without TLS that is acceptable inside this machine only (the sandbox).
-        if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
-            raise ValidationError(_("The address must begin with https://."))
-        return url.rstrip("/")
+    def clean_form(self) -> str:
+        return self.cleaned_data["form"] or "markdown"
+
+    def clean_mentions(self) -> str:
+        names = _names(self.cleaned_data["mentions"])
+        form = self.cleaned_data.get("form")
+        if names and form not in {"markdown", "text"}:
+            raise ValidationError(_("This form cannot mention anybody: choose Markdown or plain text."))
+        if "@all" in names and form != "text":
+            raise ValidationError(_("Only plain text can mention everybody."))
+        if wrong := [name for name in names if name != "@all" and not re.fullmatch(r"[\w.@-]{1,64}", name)]:
+            raise ValidationError(_("This is not a user id: %(id)s") % {"id": wrong[0]})
+        return ", ".join(names)
 
 
 @register
 class WeComRobot(Channel):
     kind = "wecom_robot"
-    label = _("WeCom group robot")
+    label = gettext_lazy("WeCom group robot")
     config_form = RobotForm
     secret_fields = ("key",)
     speaks_to_a_group = True
     per_minute = 20
-    limits: ClassVar[Limits] = Limits(connect=5, read=10, total=15, max_bytes=64 * 1024)
+    limits: ClassVar[Limits] = wecom.LIMITS
 
-    def render(self, content: Content) -> tuple[Part, ...]:
-        title = " ".join(content.title.split())
-        texts = split(f"**{title}**" if title else "", content.blocks, limit=MARKDOWN_LIMIT)
-        return tuple(Part(number=number, of=len(texts), text=text) for number, text in enumerate(texts, 1))
+    def render(self, content: Content, config: Mapping[str, Any]) -> tuple[Part, ...]:
+        linked = [entry for entry in content.entries if entry.url]
+        match config.get("form"):
+            case "news" if linked:
+                said = [("json", _json(news)) for news in _news(linked)]
+            case "card" if linked:
+                said = [("json", _json(_card(content.title, linked)))]
+            case "markdown_v2" | "text" as form:
+                said = [(form, text) for text in _texts(content, form, config.get("mentions", ""))]
+            case _:
+                said = [("markdown", text) for text in _texts(content, "markdown", config.get("mentions", ""))]
+        files = [_fitting(attached) for attached in content.attachments]
+        of = len(said) + len(files)
+        return (
+            *(Part(number=number, of=of, text=text, form=form) for number, (form, text) in enumerate(said, 1)),
+            *(
+                Part(number=number, of=of, text=_named(file), form="file", attachments=(file,))
+                for number, file in enumerate(files, len(said) + 1)
+            ),
+        )
 
     @contextmanager
     def connect(self, means: Means) -> Iterator[Sender]:
-        yield lambda parcel: self._send(parcel.part, means)
+        yield lambda parcel: self._send(parcel, means)
 
-    def _send(self, part: Part, means: Means) -> Receipt:
-        key = _key(means.secrets)
-        url = f"{means.config['base_url']}/cgi-bin/webhook/send?key={key}"
-        payload = {"msgtype": "markdown", "markdown": {"content": part.text}}
+    def _send(self, parcel: Parcel, means: Means) -> Receipt:
+        group = _Group(means, _key(means.secrets))
+        part = parcel.part
+        payload = group.file(part.attachments[0]) if part.form == "file" else _payload(part)
+        said = group.call(lambda url: means.http.post_json(url, payload, limits=self.limits), "send?")
+        return Receipt(reply=wecom.clean(f"errcode 0 {said.get('errmsg', '')}", group.key))
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The robot's API under its key."""
+
+    means: Means
+    key: str
+
+    def call(self, post: Callable[[str], Reply], path: str) -> Mapping[str, Any]:
+        """WeCom's answer with errcode 0. Raises DeliveryError."""
         try:
-            reply = means.http.post_json(url, payload, limits=self.limits)
+            said = wecom.answer(post(f"{self.means.config['base_url']}/cgi-bin/webhook/{path}key={self.key}"))
         except OutboundError as error:
-            failure = _unanswered(error)
+            failure = unanswered(error)
         else:
-            errcode, errmsg = _answer(reply)
-            if errcode == 0:
-                return Receipt(reply=_clean(f"errcode 0 {errmsg}", key))
-            failure = _refusal(errcode, _clean(errmsg, key))
+            if said["errcode"] == 0:
+                return said
+            failure = wecom.refusal(said["errcode"], wecom.clean(str(said.get("errmsg", "")), self.key))
         raise failure  # out here: a chained exception could quote the URL, and with it the key
+
+    def file(self, file: Attached) -> dict[str, Any]:
+        """What is posted for a file: a picture as it is, anything else by the id of what was uploaded."""
+        content, kind = self.means.read_attachment(file.sha256), _media(file)
+        if kind == "image":
+            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            return {"msgtype": kind, kind: {"base64": base64.b64encode(content).decode(), "md5": md5}}
+        return {"msgtype": kind, kind: {"media_id": self._upload(file, content, kind)}}
+
+    def _upload(self, file: Attached, content: bytes, kind: str) -> str:
+        """The media id, good for three days. Nothing has been said to the group yet, whatever goes wrong."""
+
+        def post(url: str) -> Reply:
+            return self.means.http.post_file(url, "media", file.name, content, limits=wecom.UPLOAD)
+
+        try:
+            said = self.call(post, f"upload_media?type={kind}&")
+        except OutcomeUnknown as error:
+            raise TryLater(error.code, "The file could not be uploaded.") from None
+        media_id = said.get("media_id")
+        if not isinstance(media_id, str) or not media_id:
+            raise TryLater("no_media_id", "WeCom took the file and gave no id for it.")
+        return media_id
 
 
 def _key(secrets: Mapping[str, str]) -> str:
@@ -105,67 +170,80 @@ def _key(secrets: Mapping[str, str]) -> str:
     return key
 
 
-def _unanswered(error: OutboundError) -> DeliveryError:
-    if error.request_written:
-        return OutcomeUnknown(error.code, f"{redact(str(error))} The message may have arrived.")
-    return TryLater(error.code, redact(str(error)))
+# Shapes
 
 
-def _answer(reply: Reply) -> tuple[int, str]:
-    """WeCom's errcode and errmsg. Raises DeliveryError for anything that is no answer of WeCom's."""
-    if reply.status != 200:
-        raise _wrong_status(reply)
-    try:
-        said = reply.json()
-    except ValueError:
-        said = None
-    if not isinstance(said, dict) or not _is_errcode(said.get("errcode")):
-        raise OutcomeUnknown("bad_reply", "The reply is not one of WeCom's. The message may have arrived.")
-    return said["errcode"], str(said.get("errmsg", ""))
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(filter(None, (name.strip() for name in re.split(r"[,，、\s]+", text)))))
 
 
-def _is_errcode(value: object) -> bool:
-    """A 32-bit number. A bool is an int to Python: {"errcode": false} is no acknowledgement."""
-    return type(value) is int and -(2**31) <= value < 2**31
+def _texts(content: Content, form: str, mentions: str) -> list[str]:
+    title = " ".join(content.title.split())
+    blocks = list(content.blocks)
+    if form == "text":
+        title, blocks = markup.to_plain(title), [_plain_but_mentions(block) for block in blocks]
+    if names := _names(mentions):
+        blocks.append(" ".join(f"<@{name.removeprefix('@')}>" for name in names))
+    head = f"**{title}**" if title and form != "text" else title
+    return split(head, blocks, limit=TEXT_LIMITS[form])
 
 
-def _wrong_status(reply: Reply) -> DeliveryError:
-    """WeCom answers 200 whatever happens, so another status comes from something in between."""
-    code = f"http_{reply.status}"
-    if reply.status == 429:
-        wait = _seconds(reply.headers.get("Retry-After", ""))
-        return TryLater(code, "Too many requests (HTTP 429).", retry_after=wait)
-    if 300 <= reply.status < 500:
-        return Rejected(code, f"The address answered HTTP {reply.status} and not as WeCom does: check it.")
-    # A gateway may have passed the request on before it failed.
-    return OutcomeUnknown(code, f"The answer was HTTP {reply.status}. The message may have arrived.")
+def _plain_but_mentions(block: str) -> str:
+    """Plain text has mentions too; everything else is words."""
+    pieces = _MENTION.split(block)
+    return "".join(f"<@{piece}>" if number % 2 else markup.to_plain(piece) for number, piece in enumerate(pieces))
 
 
-def _seconds(retry_after: str) -> float:
-    """The header as a number of seconds; a date, nonsense or nothing counts as one window."""
-    if not re.fullmatch(r"[0-9]{1,9}", retry_after.strip()):
-        return _WINDOW
-    return min(float(retry_after), _LONGEST_WAIT)
+def _news(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+    """Messages of up to eight articles; WeCom cuts longer titles and descriptions in silence, so we cut them openly."""
+    for start in range(0, len(entries), _ARTICLES):
+        articles = [
+            {"title": clip(entry.title, 128), "description": clip(entry.summary, 512), "url": entry.url}
+            for entry in entries[start : start + _ARTICLES]
+        ]
+        yield {"msgtype": "news", "news": {"articles": articles}}
 
 
-def _refusal(errcode: int, errmsg: str) -> DeliveryError:
-    known = lookup(errcode)
-    code, message = str(errcode), known.sentence
-    if errmsg:
-        message += f" WeCom's words: {errmsg}"
-    match known.error_class:
-        case ErrorClass.LIMIT:
-            return TryLater(code, message, retry_after=_WINDOW)
-        case ErrorClass.TRANSIENT:
-            return TryLater(code, message)
-        case ErrorClass.PERMANENT:
-            return Rejected(code, message)
-        case _:  # a robot has no token to renew: AUTH and TOKEN mean that it is set up wrongly
-            return Rejected(code, message, channel_broken=True)
+def _card(title: str, entries: Sequence[Entry]) -> dict[str, Any]:
+    first, *others = entries
+    card = {
+        "card_type": "text_notice",
+        "main_title": {"title": clip(markup.to_plain(title), 78), "desc": clip(first.title, 90)},
+        "sub_title_text": clip(first.summary, 336),
+        "jump_list": [{"type": 1, "url": entry.url, "title": clip(entry.title, 78)} for entry in others[:_LINKS]],
+        "card_action": {"type": 1, "url": first.url},
+    }
+    return {"msgtype": "template_card", "template_card": card}
 
 
-def _clean(text: str, key: str) -> str:
-    """What WeCom said, fit to be shown: one short line without the key, the trace and addresses."""
-    text = re.sub(re.escape(key), MASK, text, flags=re.IGNORECASE)
-    text = _ADDRESS.sub(MASK, _TRACE.sub("", redact(text)))
-    return clip(" ".join(text.split()), 200)
+def _json(payload: Mapping[str, Any]) -> str:
+    return json.dumps(payload, ensure_ascii=False, indent=2)
+
+
+def _media(file: Attached) -> str:
+    """How WeCom shows a file of this type."""
+    if file.media_type in _IMAGES:
+        return "image"
+    return "voice" if file.media_type in _VOICES else "file"
+
+
+def _fitting(file: Attached) -> Attached:
+    most = {"image": 2, "voice": 2, "file": 20}[_media(file)]
+    if not _SMALLEST <= file.size <= most * _MEBIBYTE:
+        said = {"name": file.name, "most": most}
+        raise Invalid(_("A group robot takes “%(name)s” only with up to %(most)s MB.") % said, field="attachments")
+    return file
+
+
+def _named(file: Attached) -> str:
+    return f"{file.name} ({file.media_type}, {file.size} B)"
+
+
+def _payload(part: Part) -> dict[str, Any]:
+    """What is posted for words."""
+    if part.form == "json":
+        return dict(json.loads(part.text))
+    if part.form != "text":
+        return {"msgtype": part.form, part.form: {"content": part.text}}
+    everybody = {"mentioned_list": ["@all"]} if _EVERYBODY in part.text else {}
+    return {"msgtype": "text", "text": {"content": part.text.replace(_EVERYBODY, "").strip(), **everybody}}

@@ -11,7 +11,7 @@ from workflows.curation.contract import validate
 from workflows.curation.normalise import canonical_url, plain
 from workflows.curation.rank import Ranked
 from workflows.curation.summarise import summarise
-from workflows.domain.content import Content
+from workflows.domain.content import Content, Entry
 from workflows.domain.text import escape_markdown
 
 VERSION = "digest.v1"
@@ -110,7 +110,13 @@ def render(digest: Mapping[str, Any]) -> Content:
     if digest["left_out"]:
         blocks.append(phrases["left_out"].format(count=digest["left_out"]))
     title = f"{escape_markdown(digest['workflow'])} · {phrases[digest['kind']]} · {at}"
-    return Content(title=title, blocks=tuple(blocks))
+    entries = (
+        Entry(
+            title=_one_line(entry["title"]), url=_link_target(entry["url"]), summary=_one_line(entry["summary"] or "")
+        )
+        for entry in digest["entries"]
+    )
+    return Content(title=title, blocks=tuple(blocks), entries=tuple(entries), digest=digest)
 
 
 def _entry(number: int, ranked: Ranked) -> dict[str, Any]:

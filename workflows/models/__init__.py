@@ -1,6 +1,7 @@
 """Tables, constraints and QuerySets; one file a noun."""
 
 from workflows.models.approval import ApprovalDecision, ApprovalRequest
+from workflows.models.attachment import Attachment
 from workflows.models.audience import Audience, AudienceMember
 from workflows.models.channel import AccessToken, Channel, ChannelSecret
 from workflows.models.delivery import Delivery, DeliveryAttempt, MessagePart
@@ -22,6 +23,7 @@ __all__ = [
     "AccessToken",
     "ApprovalDecision",
     "ApprovalRequest",
+    "Attachment",
     "Audience",
     "AudienceMember",
     "Cadence",

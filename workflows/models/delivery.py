@@ -1,26 +1,40 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from workflows.domain.content import Attached, Part
 from workflows.domain.states import DELIVERY_DUE, DeliveryState
 from workflows.models.channel import Channel
 from workflows.models.message import Message
 
 
 class MessagePart(models.Model):
-    """One payload of a message as one kind of channel sends it; stored once, however many receive it."""
+    """One payload of a message as some of its channels send it; stored once, however many receive it."""
 
     message = models.ForeignKey(Message, on_delete=models.PROTECT, related_name="parts")
     kind = models.CharField(_("kind"), max_length=40)
+    rendition = models.PositiveSmallIntegerField()
     number = models.PositiveSmallIntegerField(_("part"))
     of = models.PositiveSmallIntegerField(_("parts"))
+    form = models.CharField(_("form"), max_length=10)
     text = models.TextField(_("content"))
+    attachments = models.JSONField(default=list)
 
     class Meta:
-        ordering = ["kind", "number"]
-        constraints = [models.UniqueConstraint(fields=["message", "kind", "number"], name="part_once")]
+        ordering = ["rendition", "number"]
+        constraints = [models.UniqueConstraint(fields=["message", "rendition", "number"], name="part_once")]
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
+
+    def as_part(self) -> Part:
+        """What an adapter sends."""
+        return Part(
+            number=self.number,
+            of=self.of,
+            text=self.text,
+            form=self.form,
+            attachments=tuple(Attached(**attached) for attached in self.attachments),
+        )
 
 
 class Delivery(models.Model):

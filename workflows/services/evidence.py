@@ -332,7 +332,7 @@ def _sent(approval: ApprovalRequest) -> Sent | None:
 
 
 def _part(part: MessagePart, preview: dict[str, Any]) -> Part:
-    shown = preview.get("parts", {}).get(part.kind, [])
+    shown = preview["renditions"][part.rendition - 1]["texts"] if part.rendition <= len(preview["renditions"]) else []
     return Part(
         kind=part.kind,
         number=part.number,

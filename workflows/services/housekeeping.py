@@ -22,7 +22,17 @@ from audit.retention import older_than
 from audit.vocabulary import TrailEvent
 from compliance_bot.guardrails import policy
 from workflows.domain.states import DELIVERY_OPEN, OFFER_TAKEN, RUN_ACTIVE, MessageState
-from workflows.models import Delivery, DeliveryAttempt, Digest, DigestEntry, Item, MessagePart, Run, Workflow
+from workflows.models import (
+    Attachment,
+    Delivery,
+    DeliveryAttempt,
+    Digest,
+    DigestEntry,
+    Item,
+    MessagePart,
+    Run,
+    Workflow,
+)
 
 # Rows removed in one transaction: longer ones would keep everybody else waiting.
 BATCH = 1_000
@@ -60,6 +70,7 @@ def _chores(now: datetime) -> Iterator[_Chore]:
     keep = policy.current().retention
     yield _deliveries(now, keep.deliveries)
     yield _parts(now, keep.deliveries)
+    yield _attachments(now, keep.deliveries)
     yield _runs(now, keep.runs)
     yield _items(now, keep.items)
     yield _Chore(
@@ -124,6 +135,19 @@ def _parts(now: datetime, days: int) -> _Chore:
         why=older_than(days),
         rows=rows.values_list("pk", "message_id", "message__request_id", "message__workflow_id"),
         remove=_raw(MessagePart),
+        is_held=_message_is_held,
+    )
+
+
+def _attachments(now: datetime, days: int) -> _Chore:
+    """The files of messages whose payloads are gone."""
+    unneeded = ~Exists(MessagePart.objects.filter(message=OuterRef("message")))
+    rows = _of_finished(Attachment.objects.all(), now - timedelta(days=days)).filter(unneeded)
+    return _Chore(
+        name="attachments",
+        why=older_than(days),
+        rows=rows.values_list("pk", "message_id", "message__request_id", "message__workflow_id"),
+        remove=_raw(Attachment),
         is_held=_message_is_held,
     )
 

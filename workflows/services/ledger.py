@@ -25,7 +25,6 @@ from audit.recorder import Entry, Outcome, record, record_all
 from workflows import channels
 from workflows.channels import DeliveryError, OutcomeUnknown, Parcel, Receipt, Rejected, TryLater
 from workflows.domain import retry
-from workflows.domain.content import Part
 from workflows.domain.errors import WrongState
 from workflows.domain.events import Event
 from workflows.domain.states import (
@@ -209,7 +208,7 @@ def _without_the_saturated(rows: list[Delivery], adapter: channels.Channel, now:
 def _loads(message: Message, first: Delivery, rows: Sequence[Delivery]) -> list[Load]:
     """One parcel for all of the rows where the channel takes many at once, else one for each."""
     adapter = _adapter(first.channel)
-    part = Part(number=first.part.number, of=first.part.of, text=first.part.text)
+    part = first.part.as_part()
     if rows and adapter is not None and adapter.at_once > 1:
         key = str(first.parcel or uuid.uuid4())
         return [Load(parcel=Parcel(part=part, addresses=tuple(row.address for row in rows), key=key), rows=rows)]

@@ -15,6 +15,7 @@ from workflows import channels
 from workflows.channels import DeliveryError, Means, Parcel, Receipt, Rejected, Sender
 from workflows.models import Channel
 from workflows.services import outbound, secrets
+from workflows.services.attachments import read_attachment
 from workflows.services.tokens import SharedToken
 
 Result = Receipt | DeliveryError
@@ -36,7 +37,9 @@ class Lines:
             self._open[fingerprint] = Line(
                 adapter,
                 fingerprint,
-                lambda http: Means(config=config, secrets=values, http=http, tokens=token),
+                lambda http: Means(
+                    config=config, secrets=values, http=http, tokens=token, read_attachment=read_attachment
+                ),
             )
         return self._open[fingerprint]
 

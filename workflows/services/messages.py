@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
@@ -17,7 +17,7 @@ from audit.recorder import record
 from compliance_bot.guardrails import policy
 from compliance_bot.guardrails.secrets import SecretError
 from workflows import actions, channels
-from workflows.actions.mass_send import ChannelFacts, MassSend
+from workflows.actions.mass_send import ChannelFacts, MassSend, Rendition
 from workflows.curation import compose
 from workflows.domain.audience import Recipient, mass_send_reasons, people
 from workflows.domain.content import Content, Part
@@ -44,7 +44,7 @@ from workflows.models import (
     StandingApproval,
 )
 from workflows.registry import UnknownKind
-from workflows.services import approvals, secrets, standing
+from workflows.services import approvals, drafts, secrets, standing
 from workflows.services.queue import enqueue
 from workflows.services.reasons import clean_reason
 
@@ -84,11 +84,7 @@ def write(*, message: Message, by: User) -> None:
     """
     with transaction.atomic(), context.acting(by):
         if message.pk is not None:
-            current = Message.objects.select_for_update(of=("self",)).get(pk=message.pk)
-            if current.author_id != by.pk:
-                raise NotPermitted(_("Only its author edits a message; write one of your own."))
-            if current.state != MessageState.DRAFT:
-                raise WrongState(_("This message was submitted meanwhile; withdraw it to edit it."))
+            drafts.require_own(message.pk, by)
         message.author = by
         message.save(update_fields=None if message.pk is None else WRITTEN)
         body = hashlib.sha256(message.body.encode()).hexdigest()
@@ -234,13 +230,13 @@ def describe(message: Message) -> MassSend:
     used = Channel.objects.filter(pk__in={recipient.channel_id for recipient in recipients})
     content = content_of(message)
     facts = []
-    parts: dict[str, tuple[Part, ...]] = {}
+    alike: dict[tuple[str, tuple[Part, ...]], list[int]] = {}
     for channel in used.order_by("pk"):
         facts.append(
             ChannelFacts(id=channel.pk, name=channel.name, kind=channel.kind, fingerprint=_require_usable(channel))
         )
-        if channel.kind not in parts:
-            parts[channel.kind] = channels.registry.get(channel.kind).render(content)
+        parts = channels.registry.get(channel.kind).render(content, channel.config)
+        alike.setdefault((channel.kind, parts), []).append(channel.pk)
     return MassSend(
         subject=message.subject,
         audience=message.audience.name,
@@ -249,16 +245,18 @@ def describe(message: Message) -> MassSend:
         urgent=message.urgent,
         recipients=recipients,
         channels=facts,
-        parts=parts,
+        renditions=[Rendition(kind=kind, channels=pks, parts=parts) for (kind, parts), pks in alike.items()],
+        attachments=content.attachments,
     )
 
 
 def content_of(message: Message) -> Content:
     """What the message says, before any channel shapes it."""
+    attachments = tuple(attachment.as_attached() for attachment in message.attachments.defer("content"))
     if message.digest is not None:
-        return compose.render(message.digest.content)
+        return replace(compose.render(message.digest.content), attachments=attachments)
     blocks = [block.strip() for block in re.split(r"\n\s*\n", message.body.replace("\r\n", "\n"))]
-    return Content(title=message.subject, blocks=tuple(block for block in blocks if block))
+    return Content(title=message.subject, blocks=tuple(filter(None, blocks)), attachments=attachments)
 
 
 def _require_usable(channel: Channel) -> str:
@@ -285,19 +283,19 @@ def release(message: Message, plain: MassSend) -> None:
     now = timezone.now()
     due = max(now, message.send_at or now)
     _move(message, MessageState.RELEASED, released_at=now, next_attempt_at=due)
-    stored = {
-        kind: MessagePart.objects.bulk_create(
-            MessagePart(message=message, kind=kind, number=part.number, of=part.of, text=part.text) for part in parts
-        )
-        for kind, parts in plain.parts.items()
+    parts_of = {
+        channel_id: parts
+        for number, rendition in enumerate(plain.renditions, 1)
+        for parts in [_store(message, number, rendition)]
+        for channel_id in rendition.channels
     }
-    channel_of = {channel.id: channel for channel in plain.channels}
+    fingerprint_of = {channel.id: channel.fingerprint for channel in plain.channels}
     Delivery.objects.bulk_create(
         (
             Delivery(
                 message=message,
                 channel_id=recipient.channel_id,
-                channel_fingerprint=channel_of[recipient.channel_id].fingerprint,
+                channel_fingerprint=fingerprint_of[recipient.channel_id],
                 address=recipient.address,
                 recipient=recipient.label,
                 part=part,
@@ -305,13 +303,29 @@ def release(message: Message, plain: MassSend) -> None:
                 not_before=due,
             )
             for recipient in plain.recipients
-            for part in stored[channel_of[recipient.channel_id].kind]
+            for part in parts_of[recipient.channel_id]
         ),
         batch_size=1000,
     )
     record(Event.MESSAGE_RELEASED, target=message, why=message.reason, facts={"not_before": due.isoformat()})
     if due <= now:
         wake(message.pk, now)
+
+
+def _store(message: Message, number: int, rendition: Rendition) -> Sequence[MessagePart]:
+    return MessagePart.objects.bulk_create(
+        MessagePart(
+            message=message,
+            kind=rendition.kind,
+            rendition=number,
+            number=part.number,
+            of=part.of,
+            form=part.form,
+            text=part.text,
+            attachments=[asdict(attached) for attached in part.attachments],
+        )
+        for part in rendition.parts
+    )
 
 
 def wake(message_id: int, now: datetime) -> None:

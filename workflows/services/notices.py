@@ -18,6 +18,7 @@ from workflows.domain.content import Content, Part
 from workflows.models import Channel
 from workflows.registry import UnknownKind
 from workflows.services import outbound, pacing, secrets
+from workflows.services.attachments import read_attachment
 from workflows.services.tokens import SharedToken
 
 
@@ -37,9 +38,15 @@ def tell(subject: str, text: str) -> None:
         raise notices.NotTold(str(error)) from error
     if not adapter.speaks_to_a_group:
         raise notices.NotTold(_("The channel “%(name)s” does not speak to a group.") % {"name": channel})
-    parts = adapter.render(Content(title=subject, blocks=tuple(text.strip().split("\n\n"))))
+    parts = adapter.render(Content(title=subject, blocks=tuple(text.strip().split("\n\n"))), channel.config)
     with outbound.session() as http:
-        means = Means(config=channel.config, secrets=values, http=http, tokens=SharedToken(channel))
+        means = Means(
+            config=channel.config,
+            secrets=values,
+            http=http,
+            tokens=SharedToken(channel),
+            read_attachment=read_attachment,
+        )
         try:
             with adapter.connect(means) as sender:
                 for part in parts:

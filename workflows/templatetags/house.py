@@ -1,31 +1,45 @@
-"""WeCom's Markdown as WeCom shows it, for previews. The text is foreign: everything is escaped first."""
+"""What leaves, and what changes, as people see it. The text is foreign: everything is escaped first."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django import template
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
-from django.utils.html import escape, format_html_join
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
+from workflows.domain import markup
+
 register = template.Library()
 
-_INLINE = (
-    (re.compile(r"`([^`\n]+)`"), r"<code>\1</code>"),
-    (re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*"), r"<strong>\1</strong>"),
-    (
-        re.compile(r"\[([^\]\n]+)\]\((https?://[^\s()<>]+)\)"),
-        r'<a href="\2" target="_blank" rel="noopener noreferrer nofollow">\1</a>',
-    ),
-    (
-        re.compile(r"&lt;font color=&quot;(info|comment|warning)&quot;&gt;(.*?)&lt;/font&gt;"),
-        r'<span class="wecom-\1">\2</span>',
-    ),
-)
-_HEADING = re.compile(r"(#{1,6}) +(.+)")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownPart:
+    """One payload, and how it is to be read."""
+
+    form: str
+    text: str
+
+    @property
+    def subject(self) -> str:
+        """Of a mail."""
+        return self.text.partition("\n")[0]
+
+    @property
+    def body(self) -> str:
+        """Of a mail."""
+        return self.text.partition("\n\n")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownRendition:
+    """What some channels show alike."""
+
+    channels: str
+    parts: Sequence[ShownPart]
 
 
 _WORDS = {"True": _("yes"), "False": _("no")}
@@ -41,25 +55,24 @@ _RULES = {
 
 @register.filter
 def wecom_markdown(text: str) -> SafeString:
-    """Headings, bold, links, quotes, inline code and WeCom's three colours; anything else stays text."""
-    return mark_safe("".join(_line(line) for line in str(text).split("\n")))  # noqa: S308 - escaped in _line
+    """As WeCom shows its Markdown."""
+    return mark_safe(markup.to_html(str(text)))  # noqa: S308 - it escapes
 
 
-def _line(line: str) -> str:
-    if not line.strip():
-        return '<p class="wecom-gap"></p>'
-    if heading := _HEADING.fullmatch(line):
-        return f'<p class="wecom-heading">{_inline(heading[2])}</p>'
-    if line.startswith(">"):
-        return f"<blockquote>{_inline(line[1:].strip())}</blockquote>"
-    return f"<p>{_inline(line)}</p>"
-
-
-def _inline(text: str) -> str:
-    html = str(escape(text))
-    for pattern, replacement in _INLINE:
-        html = pattern.sub(replacement, html)
-    return html
+@register.filter
+def shown_renditions(preview: Mapping[str, Any]) -> list[ShownRendition]:
+    """What each channel shows, of a mass send's preview."""
+    names = {channel["id"]: channel["name"] for channel in preview.get("channels", [])}
+    return [
+        ShownRendition(
+            channels=", ".join(names.get(pk, str(pk)) for pk in rendition["channels"]),
+            parts=[
+                ShownPart(form=form, text=text)
+                for form, text in zip(rendition["forms"], rendition["texts"], strict=True)
+            ],
+        )
+        for rendition in preview.get("renditions", [])
+    ]
 
 
 @register.filter
