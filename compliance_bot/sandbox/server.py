@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from compliance_bot.sandbox import news
-from compliance_bot.sandbox.wecom import Clock, Fault, World, read_faults
+from compliance_bot.sandbox.app import Company
+from compliance_bot.sandbox.wecom import Clock, Fault, World, keep_media, read_faults
 
 HOST = "127.0.0.1"
 DEFAULT_BACK = "http://127.0.0.1:8000/"
@@ -72,6 +73,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, world: World, clock: Clock, back: str) -> None:
         self.world = world
+        self.company = Company(clock=clock)
         self.clock = clock
         self.back = back
         self.stopping = threading.Event()
@@ -177,6 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._page()
         if path == "/messages.json":
             return self._messages(query)
+        if path == "/cgi-bin/gettoken":
+            return _json(self.server.company.gettoken(query.get("corpid", ""), query.get("corpsecret", "")))
         if path in FILES:
             return Reply(200, FILES[path], (HERE / path[1:]).read_bytes())
         if path.startswith("/news/item/"):
@@ -235,7 +239,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self, body: bytes) -> Reply | None:
         path, query = self._target()
         if path == "/cgi-bin/webhook/send":
-            return self._send(query.get("key", ""), body)
+            return self._accept(lambda: self.server.world.send(query.get("key", ""), body))
+        if path in {"/cgi-bin/message/send", "/cgi-bin/message/recall"}:
+            call, token = path.removeprefix("/cgi-bin/"), query.get("access_token", "")
+            return self._accept(lambda: self.server.company.call(call, token, body))
+        if path == "/cgi-bin/media/upload":
+            content_type = self.headers.get("Content-Type", "")
+            token, kind = query.get("access_token", ""), query.get("type", "")
+            return _json(self.server.company.upload(token, kind, lambda kind: keep_media(kind, body, content_type)))
         if path == "/cgi-bin/webhook/upload_media":
             kind, content_type = query.get("type", ""), self.headers.get("Content-Type", "")
             return _json(self.server.world.upload(query.get("key", ""), kind, body, content_type))
@@ -243,18 +254,17 @@ class _Handler(BaseHTTPRequestHandler):
             return self._plan_faults(body)
         return _plain(404, "There is nothing here. Robots send to /cgi-bin/webhook/send?key=KEY.")
 
-    def _send(self, key: str, body: bytes) -> Reply | None:
+    def _accept(self, send: Callable[[], dict[str, Any]]) -> Reply | None:
+        """The answer to a send, or the misfortune that was planned for it."""
         fault = self.server.world.take_fault()
-        if fault is None:
-            return _json(self.server.world.send(key, body))
-        return self._misfortune(fault, key, body)
+        return _json(send()) if fault is None else self._misfortune(fault, send)
 
-    def _misfortune(self, fault: Fault, key: str, body: bytes) -> Reply | None:
+    def _misfortune(self, fault: Fault, send: Callable[[], dict[str, Any]]) -> Reply | None:
         if fault.kind == "errcode":
             return _json(fault.answer())
         if fault.kind == "status":
             return _plain(fault.status, "A proxy in front of the service is unwell.")
-        answer = None if fault.kind == "reset_before" else self.server.world.send(key, body)
+        answer = None if fault.kind == "reset_before" else send()
         if fault.kind == "hang" and not self.server.stopping.wait(fault.seconds):
             return _json(answer)
         self._reset()
@@ -302,6 +312,10 @@ class Sandbox:
     @property
     def wecom(self) -> World:
         return self._server.world
+
+    @property
+    def company(self) -> Company:
+        return self._server.company
 
     def stop(self) -> None:
         """Take no more connections, end the open ones (sends that hang, too), close the journal."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 Clock = Callable[[], float]
+Upload = Callable[[str], dict[str, Any]]
 
 LIMITS = {"text": 2048, "markdown": 4096, "markdown_v2": 4096}  # UTF-8 bytes of content
 MESSAGES_PER_WINDOW = 20
@@ -27,7 +28,7 @@ WINDOW_SECONDS = 60
 KEPT_AT_START = 500
 KEPT_IN_MEMORY = 20_000
 IMAGE_BYTES = 2 * 1024 * 1024
-MEDIA_BYTES = {"file": 20 * 1024 * 1024, "voice": 2 * 1024 * 1024}
+MEDIA_BYTES = {"image": IMAGE_BYTES, "file": 20 * 1024 * 1024, "voice": 2 * 1024 * 1024}
 ARTICLES = 8
 
 BUSY = -1
@@ -150,6 +151,13 @@ def _file(msgtype: str, body: dict[str, Any]) -> str:
     return f"[{msgtype} · {media_id}]"
 
 
+def _text_card(_msgtype: str, body: dict[str, Any]) -> str:
+    title, url = _text_field(body, "title"), _text_field(body, "url")
+    if not title or not url.startswith(("http://", "https://")):
+        raise Refused(BAD_PARAMETER, "a text card needs a title and an url")
+    return "\n".join(line for line in (title, _text_field(body, "description"), url) if line)
+
+
 def _card(_msgtype: str, body: dict[str, Any]) -> str:
     if body.get("card_type") not in ("text_notice", "news_notice"):
         raise Refused(BAD_PARAMETER, "invalid card_type")
@@ -163,7 +171,7 @@ def _card(_msgtype: str, body: dict[str, Any]) -> str:
     return "\n".join(line for line in lines if line)
 
 
-_CHECKS: dict[str, Callable[[str, dict[str, Any]], str]] = {
+CHECKS: dict[str, Callable[[str, dict[str, Any]], str]] = {
     "text": _words,
     "markdown": _words,
     "markdown_v2": _words,
@@ -172,6 +180,7 @@ _CHECKS: dict[str, Callable[[str, dict[str, Any]], str]] = {
     "file": _file,
     "voice": _file,
     "template_card": _card,
+    "textcard": _text_card,
 }
 
 
@@ -189,18 +198,28 @@ def read_json(body: bytes) -> dict[str, Any]:
 def _read(request: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
     """(msgtype, content, mentioned) of a request; refuses what the service would refuse."""
     msgtype = request.get("msgtype")
-    if not isinstance(msgtype, str) or msgtype not in _CHECKS:
+    if not isinstance(msgtype, str) or msgtype not in CHECKS or msgtype == "textcard":
         raise Refused(BAD_PARAMETER, "invalid message type")
     part = request.get(msgtype)
     if not isinstance(part, dict):
         raise Refused(EMPTY, f"empty {msgtype}")
-    content = _CHECKS[msgtype](msgtype, part)
+    content = CHECKS[msgtype](msgtype, part)
     return msgtype, content, _mentioned(part) if msgtype == "text" else ()
 
 
 def _require_key(key: str) -> None:
     if not _KEY.fullmatch(key) or key.startswith("unknown"):
         raise Refused(BAD_KEY)
+
+
+def keep_media(kind: str, body: bytes, content_type: str) -> dict[str, Any]:
+    """The answer to an upload: an id that names the file. Refuses what is too large, or no file."""
+    name, content = _uploaded(body, content_type)
+    if kind not in MEDIA_BYTES:
+        raise Refused(BAD_PARAMETER, "invalid media type")
+    if not 5 < len(content) <= MEDIA_BYTES[kind]:
+        raise Refused(45001 if content else EMPTY, "media size out of limit")
+    return {**OK, "type": kind, "media_id": f"{name}-{hashlib.sha256(content).hexdigest()[:16]}"}
 
 
 def _uploaded(body: bytes, content_type: str) -> tuple[str, bytes]:
@@ -346,16 +365,9 @@ class World:
         """What the service answers to POST /cgi-bin/webhook/upload_media: an id that names the file."""
         try:
             _require_key(key)
-            name, content = _uploaded(body, content_type)
-            most = MEDIA_BYTES.get(kind)
-            if most is None:
-                raise Refused(BAD_PARAMETER, "invalid media type")
-            if not 5 < len(content) <= most:
-                raise Refused(45001 if content else EMPTY, "media size out of limit")
+            return keep_media(kind, body, content_type)
         except Refused as refusal:
             return refusal.answer()
-        digest = hashlib.sha256(content).hexdigest()[:16]
-        return {**OK, "type": kind, "media_id": f"{name}-{digest}", "created_at": str(int(self._clock()))}
 
     def messages(self, *, after: int = 0, newest: int | None = None) -> list[Message]:
         """Messages with a number above `after`, oldest first; only the `newest` of them if asked."""

@@ -376,6 +376,6 @@ class TestFiles:
 
     def test_over_the_limit_are_refused_before_anything_is_sent(self) -> None:
         file = Attached(name="big.png", media_type="image/png", size=2 * 2**20 + 1, sha256="0" * 64)
-        with pytest.raises(Invalid, match="only with up to 2 MB") as refused:
+        with pytest.raises(Invalid, match="only with 6 bytes to 2 MB") as refused:
             ROBOT.render(Content(title="T", blocks=("see",), attachments=(file,)), {})
         assert refused.value.field == "attachments"

@@ -1,4 +1,4 @@
-"""How messages leave. Every other file in this package is one adapter.
+"""How messages leave. Every other file in this package is one adapter; what several share stands in ``common``.
 
 Success is a returned ``Receipt``; failure is one of three exceptions, because three different things happen
 next: ``Rejected`` is never repeated, ``TryLater`` is repeated, ``OutcomeUnknown`` waits for a person.
@@ -6,7 +6,7 @@ next: ``Rejected`` is never repeated, ``TryLater`` is repeated, ``OutcomeUnknown
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -130,6 +130,9 @@ class Channel(ABC):
     side_by_side: ClassVar[int] = 1
     """Parcels on their way at one time. More than one: each connection lives in a thread of its own, without tokens."""
 
+    recallable_for: ClassVar[timedelta] = timedelta(0)
+    """How long after it was sent a message can be taken back."""
+
     def repeatable_for(self, config: Mapping[str, Any]) -> timedelta:
         """How long the receiver recognises a repeated ``Parcel.key``; zero where it never does."""
         return timedelta(0)
@@ -139,6 +142,18 @@ class Channel(ABC):
         if address:
             raise ValueError(_("This channel is its own recipient: leave the address empty."))
         return address
+
+    def is_group(self, address: str) -> bool:
+        """Whether more than one person is behind the address."""
+        return self.speaks_to_a_group
+
+    def bundle(self, addresses: Sequence[str]) -> int:
+        """How many of these addresses, from the first on, go into one parcel; at least one."""
+        return min(len(addresses), self.at_once)
+
+    def recall(self, reference: str, means: Means) -> None:
+        """Take a message back by its receipt's reference. Raises DeliveryError; only where it is recallable."""
+        raise NotImplementedError
 
     @abstractmethod
     def render(self, content: Content, config: Mapping[str, Any]) -> tuple[Part, ...]:

@@ -171,6 +171,8 @@ def _rows_with(first: Delivery, now: datetime) -> list[Delivery]:
     if connection.features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True, of=("self",))
     found = list(rows)
+    if adapter is not None and adapter.at_once > 1 and first.parcel is None:
+        found = found[: adapter.bundle([row.address for row in found])]
     for row in found:
         row.part, row.channel = first.part, first.channel
     return found if first.parcel is not None or adapter is None else _without_the_saturated(found, adapter, now)
