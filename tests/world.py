@@ -46,6 +46,32 @@ def robot(owner: User, base_url: str = "http://127.0.0.1:9", *, name: str = "Rob
     return channel
 
 
+def app(owner: User, base_url: str = "http://127.0.0.1:9", *, name: str = "App", secret: str = "s" * 40) -> Channel:
+    stored = SecretRef.objects.create(name=f"app-{name.lower()}", owner=owner)
+    secrets.store(secret=stored, value=secret, by=owner)
+    config = {"base_url": base_url, "corp_id": "ww5823bf96d3bd56c7", "agent_id": 1000002, "form": "markdown"}
+    channel = Channel.objects.create(name=name, kind="wecom_app", config=config, per_minute=600)
+    ChannelSecret.objects.create(channel=channel, field="corp_secret", secret=stored)
+    return channel
+
+
+def members(channel: Channel, *addresses: str, name: str = "Staff") -> Audience:
+    """An audience of single people (and of groups of 50 where the address stands for many)."""
+    people = Audience.objects.create(name=name)
+    AudienceMember.objects.bulk_create(
+        AudienceMember(
+            audience=people,
+            channel=channel,
+            label=address,
+            address=address,
+            is_group=":" in address,
+            size=50 if ":" in address else 1,
+        )
+        for address in addresses
+    )
+    return people
+
+
 def audience(channel: Channel, *, name: str = "Everyone", size: int | None = 180) -> Audience:
     group = Audience.objects.create(name=name)
     AudienceMember.objects.create(audience=group, channel=channel, label=f"{name} group", size=size)

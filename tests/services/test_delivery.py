@@ -199,6 +199,11 @@ def test_a_channel_that_was_changed_after_the_release_sends_nothing(wecom: Sandb
     assert Delivery.objects.get().code == "channel_changed"
 
 
+def give_up_the_call() -> None:
+    later = timezone.now() + ledger.LEASE
+    ledger.give_up(ledger.abandoned(later).get(), later)
+
+
 class TestAWorkerThatVanishes:
     @pytest.fixture(autouse=True)
     def _setup(self, wecom: Sandbox, alice: User) -> None:
@@ -208,14 +213,14 @@ class TestAWorkerThatVanishes:
 
     def test_leaves_an_unknown_once_its_lease_is_over(self) -> None:
         assert not ledger.abandoned(timezone.now())
-        ledger.give_up(ledger.abandoned(timezone.now() + ledger.LEASE).get())
+        give_up_the_call()
         assert states() == [DeliveryState.UNKNOWN]
         assert Delivery.objects.get().code == "worker_lost"
 
     def test_may_still_report_a_certain_answer_late(self) -> None:
         from workflows.channels import Receipt
 
-        ledger.give_up(ledger.abandoned(timezone.now() + ledger.LEASE).get())
+        give_up_the_call()
         assert self.claim is not None
         ledger.finish(self.claim, [Receipt(reply="ok")])
         assert states() == [DeliveryState.SENT]
@@ -223,7 +228,7 @@ class TestAWorkerThatVanishes:
     def test_cannot_overwrite_what_a_person_settled(self) -> None:
         from workflows.channels import Rejected
 
-        ledger.give_up(ledger.abandoned(timezone.now() + ledger.LEASE).get())
+        give_up_the_call()
         delivery.settle(delivery_id=Delivery.objects.get().pk, by=people.olivia(), arrived=False, reason="Looked")
         assert self.claim is not None
         ledger.finish(self.claim, [Rejected("late", "Too late.")])

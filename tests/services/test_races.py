@@ -116,7 +116,8 @@ def test_the_last_slot_of_a_minute_is_taken_once() -> None:
     messages.submit(message_id=draft.pk, by=alice)
     for number, row in enumerate(Delivery.objects.order_by("id")):
         Delivery.objects.filter(pk=row.pk).update(address=f"recipient {number}")
-    claims = at_once(*[lambda: ledger.claim(draft.pk)] * 6)
+    # Whoever finds a row locked leaves it to the other, and comes again.
+    claims = [claim for _ in range(3) for claim in at_once(*[lambda: ledger.claim(draft.pk)] * 6)]
     assert sum(isinstance(claim, ledger.Wave) for claim in claims) == 2
 
 

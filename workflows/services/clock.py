@@ -32,7 +32,7 @@ def tick() -> None:
     _each("request", approvals.due(now).values_list("pk", flat=True), approvals.carry_out_due)
     _each("request", approvals.to_remind(now).values_list("pk", flat=True), approvals.remind)
     _each("run", runs.abandoned(now), lambda run: runs.hand_out_again(run, now))
-    _each("delivery", ledger.abandoned(now), ledger.give_up)
+    _each("delivery", ledger.abandoned(now), lambda row: ledger.give_up(row, now))
     _each("channel", delivery.to_probe(now), delivery.resume)
     _each("seal", [now], sealing.seal_due)
     _each("receiver", forwarding.due(now), lambda name: _forward(name, now))

@@ -25,6 +25,7 @@ from audit.recorder import Entry, Outcome, record, record_all
 from workflows import channels
 from workflows.channels import DeliveryError, OutcomeUnknown, Parcel, Receipt, Rejected, TryLater
 from workflows.domain import retry
+from workflows.domain.content import Part
 from workflows.domain.errors import WrongState
 from workflows.domain.events import Event
 from workflows.domain.states import (
@@ -40,6 +41,7 @@ from workflows.services.queue import enqueue
 
 # Longer than any adapter's call may take (its total deadline is 15 s), so that a live worker is never overtaken.
 LEASE = timedelta(seconds=45)
+_NOTHING = Parcel(part=Part(number=1, of=1, text=""), addresses=(), key="")
 # So many more urgent messages are looked at between two waves.
 _STEPS_ASIDE = 5
 _KEYS = uuid.UUID("5d1c3f0a-8f5e-4a53-9d2f-6a0f4a1f9b57")
@@ -156,26 +158,32 @@ def not_held(message_id: int, now: datetime) -> QuerySet[Delivery]:
 def _rows_with(first: Delivery, now: datetime) -> list[Delivery]:
     """``first`` and what may leave side by side with it, locked. Rows that another worker holds are left to it."""
     adapter = _adapter(first.channel)
-    rows = _due(first.message_id, now).filter(
-        channel=first.channel_id, part=first.part_id, channel_fingerprint=first.channel_fingerprint, parcel=first.parcel
-    )
     if first.parcel is not None:
-        # It is repeated as it was: whoever takes it must get all of it.
-        Message.objects.select_for_update(of=("self",)).get(pk=first.message_id)
-        most = None
-    elif first.channel.broken_at is not None:
-        most = 1 if _begin_probe(first.channel, now) else 0
-    else:
-        most = adapter.at_once * adapter.side_by_side if adapter else 1
+        return _rows_of_parcel(first)
+    rows = _due(first.message_id, now).filter(
+        channel=first.channel_id, part=first.part_id, channel_fingerprint=first.channel_fingerprint, parcel=None
+    )
+    most = adapter.at_once * adapter.side_by_side if adapter and first.channel.broken_at is None else 1
     rows = rows.order_by("not_before", "id")[:most]
     if connection.features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True, of=("self",))
     found = list(rows)
-    if adapter is not None and adapter.at_once > 1 and first.parcel is None:
+    if first.channel.broken_at is not None and not _begin_probe(first.channel, now):
+        return []
+    if adapter is not None and adapter.at_once > 1:
         found = found[: adapter.bundle([row.address for row in found])]
     for row in found:
         row.part, row.channel = first.part, first.channel
-    return found if first.parcel is not None or adapter is None else _without_the_saturated(found, adapter, now)
+    return found if adapter is None else _without_the_saturated(found, adapter, now)
+
+
+def _rows_of_parcel(first: Delivery) -> list[Delivery]:
+    """All that one call carried: it is repeated as it was, so whoever takes it must get all of it."""
+    Message.objects.select_for_update(of=("self",)).get(pk=first.message_id)
+    rows = list(Delivery.objects.filter(parcel=first.parcel, state__in=sorted(DELIVERY_DUE)).order_by("pk"))
+    for row in rows:
+        row.part, row.channel = first.part, first.channel
+    return rows
 
 
 def _begin_probe(channel: Channel, now: datetime) -> bool:
@@ -212,6 +220,7 @@ def _loads(message: Message, first: Delivery, rows: Sequence[Delivery]) -> list[
     adapter = _adapter(first.channel)
     part = first.part.as_part()
     if rows and adapter is not None and adapter.at_once > 1:
+        rows = sorted(rows, key=lambda row: row.pk)  # the same order when it is repeated
         key = str(first.parcel or uuid.uuid4())
         return [Load(parcel=Parcel(part=part, addresses=tuple(row.address for row in rows), key=key), rows=rows)]
     return [
@@ -305,19 +314,20 @@ def finish(wave: Wave, results: Sequence[Receipt | DeliveryError | BaseException
 
 
 def _fates(wave: Wave, load: Load, result: Receipt | DeliveryError, now: datetime) -> Iterator[tuple[Delivery, Fate]]:
+    luck = random.random()  # noqa: S311 - jitter, the same for all of a parcel: it stays together
     for row in load.rows:
         match result:
             case Receipt():
                 refusal = result.refused.get(row.address)
                 yield row, _failed(refusal) if refusal else _sent(result)
             case Rejected(channel_broken=True):
-                yield row, _again(wave, row, result, now, otherwise=DeliveryState.DEAD)
+                yield row, _again(wave, row, result, now, luck, otherwise=DeliveryState.DEAD)
             case Rejected():
                 yield row, _failed(result)
             case TryLater():
-                yield row, _again(wave, row, result, now, otherwise=DeliveryState.DEAD)
+                yield row, _again(wave, row, result, now, luck, otherwise=DeliveryState.DEAD)
             case _:
-                yield row, _maybe_again(wave, row, result, now)
+                yield row, _maybe_again(wave, row, result, now, luck)
 
 
 def _sent(receipt: Receipt) -> Fate:
@@ -328,11 +338,13 @@ def _failed(error: DeliveryError) -> Fate:
     return Fate(state=DeliveryState.FAILED, code=error.code[:40], detail=str(error)[:500])
 
 
-def _again(wave: Wave, row: Delivery, error: DeliveryError, now: datetime, *, otherwise: DeliveryState) -> Fate:
+def _again(
+    wave: Wave, row: Delivery, error: DeliveryError, now: datetime, luck: float, *, otherwise: DeliveryState
+) -> Fate:
     """Another try, unless there were enough, or the message would be stale by then."""
     tries = row.attempts - row.attempts_before
     asked_for = error.retry_after if isinstance(error, TryLater) else None
-    wait = retry.backoff(tries, fraction=random.random(), at_least=asked_for)  # noqa: S311 - jitter
+    wait = retry.backoff(tries, fraction=luck, at_least=asked_for)
     at = now + timedelta(seconds=wait)
     first = row.first_tried_at or now
     is_worth_it = tries < retry.MAX_ATTEMPTS and at <= first + retry.LONGEST[Priority(wave.message.priority)]
@@ -340,11 +352,11 @@ def _again(wave: Wave, row: Delivery, error: DeliveryError, now: datetime, *, ot
     return Fate(state=state, code=error.code[:40], detail=str(error)[:500], not_before=at if is_worth_it else None)
 
 
-def _maybe_again(wave: Wave, row: Delivery, error: DeliveryError, now: datetime) -> Fate:
+def _maybe_again(wave: Wave, row: Delivery, error: DeliveryError, now: datetime, luck: float) -> Fate:
     """It may have arrived: repeated only while the receiver would recognise the repetition."""
     adapter = _adapter(wave.channel)
     window = adapter.repeatable_for(wave.channel.config) if adapter else timedelta(0)
-    fate = _again(wave, row, error, now, otherwise=DeliveryState.UNKNOWN)
+    fate = _again(wave, row, error, now, luck, otherwise=DeliveryState.UNKNOWN)
     if fate.not_before is None or fate.not_before + LEASE <= (row.first_tried_at or now) + window:
         return fate
     return replace(fate, state=DeliveryState.UNKNOWN, not_before=None)
@@ -420,14 +432,18 @@ def abandoned(now: datetime) -> QuerySet[Delivery]:
     return rows.select_related("message", "channel", "part")
 
 
-def give_up(row: Delivery) -> None:
-    """Nobody knows whether an abandoned call arrived: repeated where the receiver would notice, else a person looks."""
+def give_up(row: Delivery, now: datetime) -> None:
+    """Nobody knows whether an abandoned call arrived: repeated where the receiver would notice, else a person looks.
+
+    All rows of one parcel together, so that they stay together.
+    """
     gone = OutcomeUnknown("worker_lost", _("The worker stopped during the call; it may have arrived."))
-    no_slots = pacing.Grant(calls=1, ask_again=timezone.now())
+    no_slots = pacing.Grant(calls=1, ask_again=now)
     wave = Wave(message=row.message, channel=row.channel, fingerprint="", loads=(), grant=no_slots)
-    now = timezone.now()
+    together = Q(pk=row.pk) if row.parcel is None else Q(parcel=row.parcel)
     with transaction.atomic(), under(row.message):
-        keep({row: _maybe_again(wave, row, gone, now)}, now)
+        fates = _fates(wave, Load(parcel=_NOTHING, rows=list(abandoned(now).filter(together))), gone, now)
+        keep(dict(fates), now)
 
 
 @contextmanager
