@@ -56,6 +56,14 @@ class Harness:
     unreadable: Mapping[str, bytes] = field(default_factory=dict)
     address: str = ""
     token: str = ""
+    status: int = 200
+    """Of a reply that acknowledges."""
+    otherwise: Mapping[str, type[DeliveryError] | None] = field(default_factory=dict)
+    """Cases that mean something else to this kind than to most; None: they acknowledge."""
+
+    def secrets_at(self, origin: str) -> Mapping[str, str]:
+        """The secrets, with the server's address in those that hold one."""
+        return {name: value.replace("{origin}", origin) for name, value in self.secrets.items()}
 
 
 _UNREADABLE_WECOM = {
@@ -81,6 +89,62 @@ HARNESSES = {
         unreadable=_UNREADABLE_WECOM,
         address="amy",
         token="T0KEN-of-the-test",
+    ),
+    "webhook": Harness(
+        config=lambda origin: {},
+        secrets={"url": "{origin}/hook", "signing_key": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+        accepted=b'{"id":"in-17"}',
+        address="desk-1",
+        otherwise={"HTTP 201": None, "HTTP 204": None, "an empty body": None, "an empty JSON object": None},
+    ),
+    "feishu": Harness(
+        config=lambda origin: {},
+        secrets={"url": "{origin}/open-apis/bot/v2/hook/0f1e2d3c", "signing_key": "f3ishu-signing-key"},
+        accepted=b'{"code":0,"msg":"success"}',
+        unreadable={"a code in a string": b'{"code":"0"}', "a code that is false": b'{"code":false}'},
+    ),
+    "dingtalk": Harness(
+        config=lambda origin: {},
+        secrets={"url": "{origin}/robot/send?access_token=d1ngt0ken", "signing_key": "SECd1ngtalk-signing-key"},
+        accepted=b'{"errcode":0,"errmsg":"ok"}',
+        unreadable=_UNREADABLE_WECOM,
+    ),
+    "slack": Harness(
+        config=lambda origin: {},
+        secrets={"url": "{origin}/services/T000/B000/sl4ckw3bh00k"},
+        accepted=b"ok",
+        unreadable={"another word": b"okay"},
+    ),
+    "teams": Harness(
+        config=lambda origin: {},
+        secrets={"url": "{origin}/workflows/t34ms/triggers/manual"},
+        accepted=b"",
+        status=202,
+        # It says nothing but its status; where there is no body, none can be damaged.
+        otherwise=dict.fromkeys(
+            ["an empty body", "truncated JSON", "gzip that is none", "gzip that is cut off", "half a reply"]
+        ),
+    ),
+    "jira": Harness(
+        config=lambda origin: {
+            "base_url": origin,
+            "user": "bot@corp.example",
+            "project": "OPS",
+            "issue_type": "Task",
+        },
+        secrets={"token": "j1ra-api-token"},
+        accepted=b'{"id":"10000","key":"OPS-24"}',
+        status=201,
+        otherwise={"HTTP 201": None},
+        unreadable={"no key": b'{"id":"10000"}', "a key that is a number": b'{"key":24}'},
+    ),
+    "github": Harness(
+        config=lambda origin: {"base_url": origin, "repository": "corp/ops"},
+        secrets={"token": "github_pat_0123456789"},
+        accepted=b'{"number":1347}',
+        status=201,
+        otherwise={"HTTP 201": None},
+        unreadable={"a number in a string": b'{"number":"1347"}', "a number that is true": b'{"number":true}'},
     ),
 }
 
@@ -198,7 +262,7 @@ def drip(harness: Harness) -> Talk:
 
     def talk(connection: socket.socket, over: threading.Event) -> None:
         read_request(connection)
-        for byte in reply(200, harness.accepted):
+        for byte in reply(harness.status, harness.accepted):
             connection.sendall(bytes([byte]))
             if over.wait(0.05):
                 return
@@ -212,7 +276,7 @@ def unknown_certificate(harness: Harness) -> Talk:
     def talk(connection: socket.socket, over: threading.Event) -> None:
         # A client that objects says so (an alert, SSLError) or just goes (OSError, its base).
         with contextlib.suppress(OSError), _server_context().wrap_socket(connection, server_side=True) as tls:
-            says(reply(200, harness.accepted))(tls, over)
+            says(reply(harness.status, harness.accepted))(tls, over)
 
     return talk
 
@@ -246,7 +310,7 @@ def _status(status: int, raises: type[DeliveryError], *headers: str) -> Case:
 
 def _body(body: Callable[[Harness], bytes], *headers: str) -> Case:
     """Not an answer that can be believed, and the request has been written."""
-    return Case(talk=lambda harness: says(reply(200, body(harness), *headers)), raises=OutcomeUnknown)
+    return Case(talk=lambda harness: says(reply(harness.status, body(harness), *headers)), raises=OutcomeUnknown)
 
 
 CASES: dict[str, Case] = {
@@ -279,7 +343,9 @@ CASES: dict[str, Case] = {
     "gzip that is none": _body(lambda harness: harness.accepted, "Content-Encoding: gzip"),
     "gzip that is cut off": _body(lambda harness: gzip.compress(harness.accepted)[:-20], "Content-Encoding: gzip"),
     "a gzip bomb": _body(lambda harness: gzip.compress(b" " * (30 * 2**20)), "Content-Encoding: gzip"),
-    "half a reply": Case(talk=lambda harness: says(reply(200, harness.accepted)[:-5]), raises=OutcomeUnknown),
+    "half a reply": Case(
+        talk=lambda harness: says(reply(harness.status, harness.accepted)[:-5]), raises=OutcomeUnknown
+    ),
     "no HTTP": Case(talk=lambda harness: says(b"SSH-2.0-OpenSSH_9.6\r\n"), raises=OutcomeUnknown),
     "no reply at all": Case(talk=lambda harness: says(b""), raises=OutcomeUnknown),
     "a reset after the request": Case(talk=lambda harness: reset_after_request, raises=OutcomeUnknown),

@@ -27,7 +27,7 @@ def to_plain(text: str) -> str:
 
 def to_mrkdwn(text: str) -> str:
     """As Slack writes it: one star for bold, ``<url|label>`` for links."""
-    return "\n".join(_inline(_bold_heading(line), _mrkdwn, _for_slack) for line in text.split("\n"))
+    return "\n".join(_inline(_bold_heading(line), _mrkdwn, for_slack) for line in text.split("\n"))
 
 
 def to_markdown(text: str) -> str:
@@ -93,15 +93,15 @@ def _bold_heading(line: str) -> str:
 
 def _mrkdwn(match: re.Match[str]) -> str:
     if url := match["url"]:
-        return f"<{_for_slack(url)}|{_for_slack(to_plain(match['label'])).replace('|', '¦')}>"
+        return f"<{for_slack(url)}|{for_slack(to_plain(match['label'])).replace('|', '¦')}>"
     if bold := match["bold"]:
         return f"*{to_mrkdwn(bold)}*" if "[" not in bold else to_mrkdwn(bold)
     if code := match["code"]:
-        return f"`{_for_slack(code)}`"
-    return _for_slack(_plain(match))
+        return f"`{for_slack(code)}`"
+    return for_slack(_plain(match))
 
 
-def _for_slack(text: str) -> str:
+def for_slack(text: str) -> str:
     """Slack reads three characters as its own: an escaped ``<`` opens no mention of a channel."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
