@@ -3,6 +3,7 @@
 import contextlib
 import email
 import email.policy
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -12,13 +13,17 @@ from email.message import EmailMessage
 
 @dataclass
 class MailServer:
-    """``took``: each mail with the address that it was for. ``hangs_up_after``: so many mails on one connection."""
+    """``took``: each mail with the address that it was for. ``hangs_up_after``: so many mails on one connection.
+
+    ``answers``: what it says to a verb (BODY: to the letter itself) instead of yes; "" hangs up.
+    """
 
     port: int = 0
     took: list[tuple[str, EmailMessage]] = field(default_factory=list)
     connections: int = 0
     refuses: set[str] = field(default_factory=set)
     hangs_up_after: int = 1000
+    answers: dict[str, str] = field(default_factory=dict)
 
     def to(self, address: str) -> list[EmailMessage]:
         return [mail for recipient, mail in self.took if recipient == address]
@@ -37,6 +42,9 @@ class _Conversation(socketserver.StreamRequestHandler):
         self._say("220 loopback")
         while taken < server.hangs_up_after and (line := self.rfile.readline().decode().strip()):
             verb = line.split(":")[0].split()[0].upper()
+            if verb in server.answers:
+                self._say(server.answers[verb])
+                continue
             if verb == "RCPT":
                 address = line.partition("<")[2].partition(">")[0]
                 if address in server.refuses:
@@ -47,6 +55,9 @@ class _Conversation(socketserver.StreamRequestHandler):
                 self._say("354 go on")
                 mail = email.message_from_bytes(self._read_mail(), policy=email.policy.default)
                 assert isinstance(mail, EmailMessage)
+                if "BODY" in server.answers:
+                    self._say(server.answers["BODY"])
+                    continue
                 server.took += [(address, mail) for address in recipients]
                 taken, recipients = taken + 1, []
             elif verb == "QUIT":
@@ -55,6 +66,10 @@ class _Conversation(socketserver.StreamRequestHandler):
             self._say("250 yes")
 
     def _say(self, line: str) -> None:
+        """An empty line hangs up."""
+        if not line:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
         self.wfile.write(f"{line}\r\n".encode())
 
     def _read_mail(self) -> bytes:

@@ -75,6 +75,9 @@ _UNREADABLE_WECOM = {
     "an errcode in a list": b'{"errcode":[0],"errmsg":"ok"}',
 }
 
+# Kinds that speak something else than HTTP have a suite of their own.
+NO_HTTP = {"email"}
+
 HARNESSES = {
     "wecom_robot": Harness(
         config=lambda origin: {"base_url": origin},
@@ -176,11 +179,26 @@ def send(
     token: str = "",
 ) -> Receipt:
     """One parcel over a line of its own."""
-    means = Means(
+    given = means(config=config, secrets=secrets, http=http, token=token, attachment=attachment)
+    with channel.connect(given) as sender:
+        return sender(parcel(part, address))
+
+
+def means(
+    *,
+    config: Mapping[str, Any],
+    secrets: Mapping[str, str],
+    http: GuardedSession,
+    token: str = "",
+    attachment: bytes = b"",
+) -> Means:
+    return Means(
         config=config, secrets=secrets, http=http, tokens=OwnToken(token), read_attachment=lambda sha256: attachment
     )
-    with channel.connect(means) as sender:
-        return sender(Parcel(part=part, addresses=(address,), key="5f2b6f0e-7e0c-5d0a-9f0e-0d2c3b4a5f60"))
+
+
+def parcel(part: Part, address: str) -> Parcel:
+    return Parcel(part=part, addresses=(address,), key="5f2b6f0e-7e0c-5d0a-9f0e-0d2c3b4a5f60")
 
 
 @dataclass(frozen=True, kw_only=True)
