@@ -128,13 +128,14 @@ def _send(parcel: Parcel, means: Means, smtp: smtplib.SMTP) -> Receipt:
     except OSError as error:
         raise TryLater("reset", f"The mail server hung up: {_words(error)}.") from None
     try:
-        code, words = smtp.data(raw)
+        answer = smtp.data(raw)
     except smtplib.SMTPDataError as error:  # it did not even want to read it
-        code, words = error.smtp_code, error.smtp_error
+        _require((error.smtp_code, error.smtp_error))
+        raise
     except OSError as error:
         raise OutcomeUnknown("reset", f"The mail server hung up: {_words(error)}. The mail may have arrived.") from None
-    _require((code, words))
-    return Receipt(reference=str(letter.extra_headers["Message-ID"]), reply=_line(code, words))
+    _require(answer)
+    return Receipt(reference=str(letter.extra_headers["Message-ID"]), reply=_line(*answer))
 
 
 def _letter(parcel: Parcel, means: Means) -> EmailMultiAlternatives:
@@ -160,7 +161,7 @@ def _letter(parcel: Parcel, means: Means) -> EmailMultiAlternatives:
     return letter
 
 
-def _require(answer: tuple[int, bytes], *, sender: bool = False) -> None:
+def _require(answer: tuple[int, bytes | str], *, sender: bool = False) -> None:
     """Raises DeliveryError unless the server said yes: 4xx may change, 5xx will not."""
     code, words = answer
     if 200 <= code < 300:
@@ -174,8 +175,9 @@ def _refusal(code: int, line: str, *, sender: bool) -> DeliveryError:
     return Rejected(f"smtp_{code}", f"The mail server refused: {line}.", channel_broken=sender)
 
 
-def _line(code: int, words: bytes) -> str:
-    return clip(redact(f"{code} {' '.join(words.decode(errors='replace').split())}"), 200)
+def _line(code: int, words: bytes | str) -> str:
+    text = words.decode(errors="replace") if isinstance(words, bytes) else words
+    return clip(redact(f"{code} {' '.join(text.split())}"), 200)
 
 
 def _words(error: OSError) -> str:

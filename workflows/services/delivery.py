@@ -6,6 +6,7 @@ No call happens inside a transaction, and none happens without a claim committed
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -77,7 +78,7 @@ def _send(wave: Wave, lines: Lines) -> Sequence[Receipt | DeliveryError | BaseEx
     if line.fingerprint != wave.fingerprint:
         changed = Rejected("channel_changed", _("The channel was changed after the release: it may lead elsewhere."))
         return [changed] * len(wave.loads)
-    return line.send([load.parcel for load in wave.loads])
+    return line.send([load.parcel for load in wave.loads], partial(ledger.may_go_on, wave, time.monotonic()))
 
 
 @transaction.atomic

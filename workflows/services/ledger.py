@@ -6,6 +6,7 @@ committed before the first call, so a worker that dies leaves rows with a lease,
 """
 
 import random
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,9 @@ from workflows.services.queue import enqueue
 # Longer than any adapter's call may take (its total deadline is 15 s), so that a live worker is never overtaken.
 LEASE = timedelta(seconds=45)
 _NOTHING = Parcel(part=Part(number=1, of=1, text=""), addresses=(), key="")
+# Seconds after the first call of a wave in which its last one may begin.
+_LAST_BEGINS = 20.0
+_CALLS_A_THREAD = 4
 # So many more urgent messages are looked at between two waves.
 _STEPS_ASIDE = 5
 _KEYS = uuid.UUID("5d1c3f0a-8f5e-4a53-9d2f-6a0f4a1f9b57")
@@ -163,7 +167,7 @@ def _rows_with(first: Delivery, now: datetime) -> list[Delivery]:
     rows = _due(first.message_id, now).filter(
         channel=first.channel_id, part=first.part_id, channel_fingerprint=first.channel_fingerprint, parcel=None
     )
-    most = adapter.at_once * adapter.side_by_side if adapter and first.channel.broken_at is None else 1
+    most = _rows_at_once(adapter) if adapter and first.channel.broken_at is None else 1
     rows = rows.order_by("not_before", "id")[:most]
     if connection.features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True, of=("self",))
@@ -175,6 +179,21 @@ def _rows_with(first: Delivery, now: datetime) -> list[Delivery]:
     for row in found:
         row.part, row.channel = first.part, first.channel
     return found if adapter is None else _without_the_saturated(found, adapter, now)
+
+
+def _rows_at_once(adapter: channels.Channel) -> int:
+    """Several for each of its threads: what a wave costs by itself is shared by more."""
+    return adapter.at_once if adapter.side_by_side == 1 else adapter.side_by_side * _CALLS_A_THREAD
+
+
+def may_go_on(wave: Wave, began: float) -> bool:
+    """Whether a call of the wave may still begin: not once it is paused, nor when its lease could end before it does.
+
+    ``began``: the monotonic time of the first call.
+    """
+    if time.monotonic() - began > _LAST_BEGINS:
+        return False
+    return pauses.in_force(wave.loads[0].rows[0]) is None
 
 
 def _rows_of_parcel(first: Delivery) -> list[Delivery]:

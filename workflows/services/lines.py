@@ -4,7 +4,7 @@ A connection is used by one thread at a time. The threads make calls and nothing
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from queue import SimpleQueue
 from types import TracebackType
@@ -12,13 +12,14 @@ from typing import Self
 
 from compliance_bot.guardrails.http import GuardedSession
 from workflows import channels
-from workflows.channels import DeliveryError, Means, Parcel, Receipt, Rejected, Sender
+from workflows.channels import DeliveryError, Means, Parcel, Receipt, Rejected, Sender, TryLater
 from workflows.models import Channel
 from workflows.services import outbound, secrets
 from workflows.services.attachments import read_attachment
 from workflows.services.tokens import SharedToken
 
 Result = Receipt | DeliveryError
+_LOOK_EVERY = 0.5  # seconds
 
 
 class Lines:
@@ -65,13 +66,19 @@ class Line:
             self._idle.put(connection)
         self._threads = ThreadPoolExecutor(self._width)  # starts one only when it is asked for
 
-    def send(self, parcels: Sequence[Parcel]) -> list[Result | BaseException]:
-        """What came of each. An exception that no adapter should raise comes among the results, too."""
+    def send(self, parcels: Sequence[Parcel], goes_on: Callable[[], bool]) -> list[Result | BaseException]:
+        """What came of each. An exception that no adapter should raise comes among the results, too.
+
+        ``goes_on`` is asked between calls; once it says no, whatever has not begun comes back as not sent.
+        """
         if self._width == 1:
             return [self._attempt(parcel) for parcel in parcels]
         futures = [self._threads.submit(self._attempt, parcel) for parcel in parcels]
-        wait(futures)
-        return [future.exception() or future.result() for future in futures]
+        while wait(futures, _LOOK_EVERY).not_done:
+            if not goes_on():
+                for future in futures:
+                    future.cancel()
+        return [_outcome(future) for future in futures]
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -89,6 +96,12 @@ class Line:
             return error
         finally:
             self._idle.put(connection)
+
+
+def _outcome(future: Future[Result]) -> Result | BaseException:
+    if future.cancelled():
+        return TryLater("halted", "Sending was halted before this call began.")
+    return future.exception() or future.result()
 
 
 class _Connection:
