@@ -7,6 +7,7 @@ two neighbouring characters, and the last one of a run by itself, so that any on
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from urllib.parse import quote
 
 # Another way to tokenise needs another index: the version is part of the index's name.
@@ -44,6 +45,7 @@ def asked(text: str) -> list[str]:
     return found
 
 
+@lru_cache(maxsize=1024)
 def named(field: str, value: str) -> str:
     """The token of an exact value, such as ``.who=alice``; no word looks like it or begins so."""
     return f".{field}={quote(unicodedata.normalize('NFKC', value).casefold(), safe='.:-')[:200]}"

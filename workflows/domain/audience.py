@@ -1,7 +1,7 @@
 """Who is reached, and whether that makes a message a mass send."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -26,7 +26,7 @@ class Recipient:
         return self.channel_id, self.address
 
     def facts(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def people(recipients: Sequence[Recipient]) -> int | None:
