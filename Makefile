@@ -37,6 +37,7 @@ check: dev
 
 bench: dev
 	$(VENV)/python -m tests.bench
+	$(VENV)/python -m tests.bench_delivery
 
 bench-trail: dev
 	$(VENV)/python -m tests.bench_trail

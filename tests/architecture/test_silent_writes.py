@@ -41,7 +41,6 @@ ALLOWED: Mapping[str, str] = {
     # One step of a service that records the whole.
     "workflows/services/approvals.py: _move": "Its callers record which decision moved the request.",
     "workflows/services/collecting.py: _store": "Its caller records that the source was read, and how much was new.",
-    "workflows/services/delivery.py: _move": "Its callers record the attempt or the settlement.",
     "workflows/services/messages.py: _move": "Its callers record release, cancellation or return.",
     "workflows/services/messages.py: _store": "Its caller records the release.",
     "workflows/services/messages.py: abandon": "The run records that it failed, and cancelling is on the trail.",

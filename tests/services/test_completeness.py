@@ -19,7 +19,7 @@ from workflows import triggers as approvals_guards
 from workflows.domain.events import Event
 from workflows.domain.states import DeliveryState, MessageState, Verdict
 from workflows.models import ApprovalDecision, ApprovalRequest, Delivery, DeliveryAttempt, Message
-from workflows.services import approvals, delivery, messages, pauses
+from workflows.services import approvals, delivery, messages, pauses, settling
 
 pytestmark = pytest.mark.django_db
 
@@ -93,7 +93,7 @@ def test_what_waits_or_was_denied_is_complete(pending: Message, alice: User, nam
 def test_what_a_person_settled_is_complete(approved: Message, name: str) -> None:
     Delivery.objects.update(state=DeliveryState.UNKNOWN)
     forget(Event.DELIVERY_SENT)
-    delivery.settle(delivery_id=Delivery.objects.get().pk, by=people.oscar(), arrived=True, reason="I saw it")
+    settling.arrived([Delivery.objects.get().pk], by=people.oscar(), reason="I saw it")
     assert found(name) == []
 
 

@@ -16,7 +16,7 @@ from workflows.domain.errors import NotPermitted, ReasonRequired, WrongState
 from workflows.domain.retry import MAX_ATTEMPTS
 from workflows.domain.states import DeliveryState, MessageState
 from workflows.models import Channel, Delivery, DeliveryAttempt, Message, SecretRef
-from workflows.services import clock, delivery, ledger, messages, secrets
+from workflows.services import clock, delivery, ledger, messages, secrets, settling
 
 pytestmark = pytest.mark.django_db
 
@@ -229,7 +229,7 @@ class TestAWorkerThatVanishes:
         from workflows.channels import Rejected
 
         give_up_the_call()
-        delivery.settle(delivery_id=Delivery.objects.get().pk, by=people.olivia(), arrived=False, reason="Looked")
+        settling.send_again([Delivery.objects.get().pk], by=people.olivia(), reason="Looked")
         assert self.claim is not None
         ledger.finish(self.claim, [Rejected("late", "Too late.")])
         assert states() == [DeliveryState.QUEUED]
@@ -244,29 +244,29 @@ class TestSettling:
         self.row = Delivery.objects.get()
 
     def test_it_arrived_finishes_the_message(self) -> None:
-        delivery.settle(delivery_id=self.row.pk, by=people.olivia(), arrived=True, reason="Seen in the group")
+        settling.arrived([self.row.pk], by=people.olivia(), reason="Seen in the group")
         self.message.refresh_from_db()
         assert self.message.state == MessageState.SENT
         event = AuditEvent.objects.get(what="delivery.settled")
         assert (event.who_label, event.why) == ("olivia", "Seen in the group")
 
     def test_send_again_sends_once_more(self, wecom: Sandbox) -> None:
-        delivery.settle(delivery_id=self.row.pk, by=people.olivia(), arrived=False, reason="Not in the group")
+        settling.send_again([self.row.pk], by=people.olivia(), reason="Not in the group")
         delivery.dispatch(self.message.pk)
         assert states() == [DeliveryState.SENT]
         assert len(wecom.wecom.messages()) == 2
 
     def test_needs_the_right_and_a_reason(self, alice: User) -> None:
         with pytest.raises(NotPermitted):
-            delivery.settle(delivery_id=self.row.pk, by=alice, arrived=True, reason="Because")
+            settling.arrived([self.row.pk], by=alice, reason="Because")
         with pytest.raises(ReasonRequired):
-            delivery.settle(delivery_id=self.row.pk, by=people.olivia(), arrived=True, reason=" ")
+            settling.arrived([self.row.pk], by=people.olivia(), reason=" ")
 
     def test_happens_once(self) -> None:
         olivia = people.olivia()
-        delivery.settle(delivery_id=self.row.pk, by=olivia, arrived=True, reason="Seen")
+        settling.arrived([self.row.pk], by=olivia, reason="Seen")
         with pytest.raises(WrongState):
-            delivery.settle(delivery_id=self.row.pk, by=olivia, arrived=False, reason="Changed my mind")
+            settling.send_again([self.row.pk], by=olivia, reason="Changed my mind")
 
 
 def test_the_robots_key_is_nowhere_in_the_database(wecom: Sandbox, alice: User) -> None:

@@ -31,7 +31,7 @@ from workflows.models import (
     Message,
     SendingPause,
 )
-from workflows.services import approvals, clock, delivery, ledger, messages, pauses, runs
+from workflows.services import approvals, clock, delivery, ledger, messages, pauses, runs, settling
 
 pytestmark = pytest.mark.django_db
 
@@ -283,7 +283,7 @@ class TestHaltingOneMessage:
         half.refresh_from_db()
         assert half.state == MessageState.RELEASED
         unknown = Delivery.objects.get(state=DeliveryState.UNKNOWN)
-        delivery.settle(delivery_id=unknown.pk, by=olivia, arrived=False, reason="Not in the group")
+        settling.send_again([unknown.pk], by=olivia, reason="Not in the group")
         assert delivery.dispatch(half.pk) == 0
         delivery.cancel_rest(message_id=half.pk, by=olivia, reason="Will be written anew")
         half.refresh_from_db()

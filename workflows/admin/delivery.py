@@ -8,10 +8,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from workflows.admin.base import ReadOnlyAdmin, badge, lines, person
-from workflows.domain.states import DeliveryState
+from workflows.admin.base import ReadOnlyAdmin, badge, lines
+from workflows.admin.deadletter import settle
+from workflows.domain.errors import WorkflowError
+from workflows.domain.states import DELIVERY_DEAD, DeliveryState
 from workflows.models import Delivery
-from workflows.services import delivery as service
 
 
 @admin.register(Delivery)
@@ -56,16 +57,12 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
 
     def settle(self, request: HttpRequest, pk: int) -> HttpResponse:
         row = self.find(request, pk)
-        arrived = "arrived" in request.POST
-        if not arrived and "again" not in request.POST:
+        if request.POST.get("action") not in {"they_arrived", "send_again"}:
             return HttpResponseBadRequest(_("Neither button was pressed."))
-        self.carry_out(
-            request,
-            _("Noted: it arrived.") if arrived else _("It is sent again."),
-            lambda: service.settle(
-                delivery_id=pk, by=person(request), arrived=arrived, reason=request.POST.get("reason", "")
-            ),
-        )
+        try:
+            self.message_user(request, settle(request, [pk]))
+        except WorkflowError as error:
+            self.message_user(request, str(error), level="ERROR")
         return self.back(row)
 
     def change_view(
@@ -76,8 +73,8 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
         extra_context: dict[str, object] | None = None,
     ) -> HttpResponse:
         row = self.get_object(request, object_id)
-        unknown = row is not None and row.state == DeliveryState.UNKNOWN
-        can_settle = unknown and request.user.has_perm("workflows.settle_delivery")
+        dead = row is not None and row.state in DELIVERY_DEAD
+        can_settle = dead and request.user.has_perm("workflows.settle_delivery")
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), "can_settle": can_settle})
 
     @admin.display(description=gettext_lazy("state"), ordering="state")

@@ -60,6 +60,7 @@ class Event(TextChoices):
     DELIVERY_FAILED = "delivery.failed", _("Delivery failed")
     DELIVERY_UNKNOWN = "delivery.unknown", _("Delivery outcome unknown")
     DELIVERY_SETTLED = "delivery.settled", _("Unknown delivery settled")
+    DELIVERIES_EXPORTED = "delivery.exported", _("Dead letters exported")
     DELIVERY_CANCELLED = "delivery.cancelled", _("Deliveries cancelled")
 
     SENDING_PAUSED = "sending.paused", _("Sending paused")

@@ -92,6 +92,8 @@ DELIVERY_DUE = frozenset({DeliveryState.QUEUED, DeliveryState.WAITING})
 """May be claimed once their time has come."""
 DELIVERY_UNCERTAIN = frozenset({DeliveryState.SENDING, DeliveryState.UNKNOWN})
 """It may have left, or not."""
+DELIVERY_DEAD = frozenset({DeliveryState.UNKNOWN, DeliveryState.FAILED, DeliveryState.DEAD})
+"""A person decides what becomes of it."""
 DELIVERY_OPEN = DELIVERY_DUE | DELIVERY_UNCERTAIN
 """The message is not finished while one of its deliveries is here."""
 

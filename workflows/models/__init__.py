@@ -4,7 +4,7 @@ from workflows.models.approval import ApprovalDecision, ApprovalRequest
 from workflows.models.attachment import Attachment
 from workflows.models.audience import Audience, AudienceMember
 from workflows.models.channel import AccessToken, Channel, ChannelSecret
-from workflows.models.delivery import Delivery, DeliveryAttempt, MessagePart
+from workflows.models.delivery import DeadLetter, Delivery, DeliveryAttempt, MessagePart
 from workflows.models.digest import Digest, DigestEntry
 from workflows.models.item import Item
 from workflows.models.message import Message
@@ -29,6 +29,7 @@ __all__ = [
     "Cadence",
     "Channel",
     "ChannelSecret",
+    "DeadLetter",
     "Delivery",
     "DeliveryAttempt",
     "Digest",

@@ -2,7 +2,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from workflows.domain.content import Attached, Part
-from workflows.domain.states import DELIVERY_DUE, DeliveryState
+from workflows.domain.states import DELIVERY_DEAD, DELIVERY_DUE, DeliveryState
 from workflows.models.channel import Channel
 from workflows.models.message import Message
 
@@ -69,6 +69,7 @@ class Delivery(models.Model):
             models.Index(fields=["message", "not_before", "id"], name="delivery_due"),
             models.Index(fields=["message", "state"], name="delivery_state"),
             models.Index(fields=["channel", "address", "sent_at"], name="delivery_sent_to"),
+            models.Index(fields=["-id"], name="delivery_dead", condition=models.Q(state__in=sorted(DELIVERY_DEAD))),
             models.Index(
                 fields=["lease_until"], name="delivery_lease", condition=models.Q(state=DeliveryState.SENDING)
             ),
@@ -86,6 +87,23 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.recipient} ({self.part})"
+
+
+class DeadLetterManager(models.Manager["DeadLetter"]):
+    def get_queryset(self) -> models.QuerySet["DeadLetter"]:
+        return super().get_queryset().filter(state__in=sorted(DELIVERY_DEAD))
+
+
+class DeadLetter(Delivery):
+    """A delivery that failed, was given up, or may have arrived."""
+
+    objects = DeadLetterManager()  # type: ignore[misc]  # a manager is set by its class
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("dead letter")
+        verbose_name_plural = _("dead letters")
 
 
 class DeliveryAttempt(models.Model):

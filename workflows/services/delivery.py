@@ -18,7 +18,7 @@ from audit import context, story
 from audit.recorder import Outcome, record
 from compliance_bot.guardrails.secrets import SecretError
 from workflows.channels import DeliveryError, Receipt, Rejected
-from workflows.domain.errors import NotPermitted, ReasonRequired, WrongState
+from workflows.domain.errors import WrongState
 from workflows.domain.events import Event
 from workflows.domain.states import (
     DELIVERY_DUE,
@@ -203,34 +203,3 @@ def _plan_next(message_id: int) -> None:
         # What is due already waits behind another part or worker: no use in coming back this very second.
         following = max(following, timezone.now() + _BREATH)
     Message.objects.filter(pk=message_id, state=MessageState.RELEASED).update(next_attempt_at=following)
-
-
-def settle(*, delivery_id: int, by: User, arrived: bool, reason: str) -> None:
-    """A person says what became of an unknown delivery: it arrived, or it is to be sent again."""
-    if not by.has_perm("workflows.settle_delivery"):
-        raise NotPermitted(_("Your role does not include settling deliveries."))
-    reason = clean_reason(reason)
-    if not reason:
-        raise ReasonRequired(_("Say how you know."))
-    now = timezone.now()
-    state = DeliveryState.SENT if arrived else DeliveryState.QUEUED
-    lost = story.latest(Event.DELIVERY_UNKNOWN, Delivery(pk=delivery_id))
-    with transaction.atomic(), context.acting(by, parent_event_id=lost):
-        delivery = Delivery.objects.select_related("message").select_for_update(of=("self",)).get(pk=delivery_id)
-        if delivery.state != DeliveryState.UNKNOWN:
-            raise WrongState(_("This delivery is not unknown any more."))
-        anew = {"not_before": now, "attempts_before": delivery.attempts, "first_tried_at": None, "parcel": None}
-        _move(delivery, state, **({"sent_at": now} if arrived else anew))
-        record(Event.DELIVERY_SETTLED, target=delivery, why=reason, facts={"settled_as": state.value})
-        if arrived:
-            close_if_done(delivery.message_id)
-        else:
-            messages.wake(delivery.message_id, now)
-
-
-def _move(delivery: Delivery, state: DeliveryState, **fields: object) -> None:
-    moved = Delivery.objects.filter(
-        pk=delivery.pk, state__in=allowed_from(DELIVERY_TRANSITIONS, state), attempts=delivery.attempts
-    ).update(state=state, **fields)
-    if moved != 1:
-        raise WrongState(_("The delivery has moved on meanwhile."))
