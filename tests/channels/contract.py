@@ -76,7 +76,7 @@ _UNREADABLE_WECOM = {
 }
 
 # Kinds that speak something else than HTTP have a suite of their own.
-NO_HTTP = {"email"}
+NO_HTTP = {"apprise", "email"}
 
 HARNESSES = {
     "wecom_robot": Harness(
