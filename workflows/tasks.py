@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit import checkpoints, completeness, context, forwarding, retention, sealing, verification
 from audit.export import jobs
-from workflows.services import alerts, clock, delivery, housekeeping, officers, queue, runs
+from workflows.services import alerts, clock, delivery, housekeeping, officers, queue, recalling, runs
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,11 @@ def execute_run(run_id: int, cause: dict[str, str]) -> None:
 def dispatch(message_id: int, cause: dict[str, str]) -> None:
     with _under(cause):
         delivery.dispatch(message_id)
+
+
+def recall(message_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        recalling.carry_out(message_id)
 
 
 def forward(receiver: str, cause: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from workflows.admin.base import HouseAdmin, badge, change_url, person
 from workflows.domain.errors import WorkflowError
 from workflows.domain.states import DELIVERY_DUE, DELIVERY_UNCERTAIN, DeliveryState, MessageState
 from workflows.models import ApprovalRequest, Attachment, Delivery, Message
-from workflows.services import approvals, attachments, delivery, messages, pauses
+from workflows.services import approvals, attachments, delivery, messages, pauses, recalling
 
 _SHOWN = 20
 
@@ -127,6 +127,7 @@ class MessageAdmin(HouseAdmin[Message]):
             path("<int:pk>/discard/", view(require_POST(self.discard)), name="workflows_message_discard"),
             path("<int:pk>/write-anew/", view(require_POST(self.write_anew)), name="workflows_message_write_anew"),
             path("<int:pk>/cancel-rest/", view(require_POST(self.cancel_rest)), name="workflows_message_cancel_rest"),
+            path("<int:pk>/recall/", view(require_POST(self.recall)), name="workflows_message_recall"),
             path("<int:pk>/withdraw/", view(require_POST(self.withdraw)), name="workflows_message_withdraw"),
             path("<int:pk>/progress/", view(self.progress), name="workflows_message_progress"),
             *super().get_urls(),
@@ -190,6 +191,15 @@ class MessageAdmin(HouseAdmin[Message]):
         )
         return self.back(message)
 
+    def recall(self, request: HttpRequest, pk: int) -> HttpResponse:
+        message = self.find(request, pk)
+        self.carry_out(
+            request,
+            _("It is being taken back."),
+            lambda: recalling.ask(message_id=pk, by=person(request), reason=request.POST.get("reason", "")),
+        )
+        return self.back(message)
+
     def write_anew(self, request: HttpRequest, pk: int) -> HttpResponse:
         message = self.find(request, pk)
         try:
@@ -227,6 +237,8 @@ class MessageAdmin(HouseAdmin[Message]):
                 approval.authored_by_id,
             }
             context["can_write_anew"] = message.state == MessageState.CANCELLED and message.digest_id is None
+            context["recallable"] = recalling.recallable(message.pk, timezone.now()).exists()
+            context["taken_back"] = message.deliveries.filter(recalled_at__isnull=False).count()
             context["is_draft"] = message.state == MessageState.DRAFT
             context["on_its_way"] = message.state == MessageState.RELEASED
             context["pause"] = pauses.of(message)

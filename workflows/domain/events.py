@@ -60,6 +60,8 @@ class Event(TextChoices):
     DELIVERY_FAILED = "delivery.failed", _("Delivery failed")
     DELIVERY_UNKNOWN = "delivery.unknown", _("Delivery outcome unknown")
     DELIVERY_SETTLED = "delivery.settled", _("Unknown delivery settled")
+    RECALL_ASKED = "message.recall_asked", _("Recall asked for")
+    RECALLED = "message.recalled", _("Message taken back")
     DELIVERIES_EXPORTED = "delivery.exported", _("Dead letters exported")
     DELIVERY_CANCELLED = "delivery.cancelled", _("Deliveries cancelled")
 
@@ -88,6 +90,7 @@ DECISIONS = frozenset(
         Event.STANDING_ENDED,
         Event.DELIVERY_SETTLED,
         Event.DELIVERY_CANCELLED,
+        Event.RECALL_ASKED,
         Event.SENDING_PAUSED,
         Event.SENDING_RESUMED,
     }

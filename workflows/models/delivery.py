@@ -57,6 +57,7 @@ class Delivery(models.Model):
     first_tried_at = models.DateTimeField(null=True, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, blank=True)
     sent_at = models.DateTimeField(_("sent"), null=True, blank=True)
+    recalled_at = models.DateTimeField(_("taken back"), null=True, blank=True)
     code = models.CharField(_("code"), max_length=40, blank=True)
     detail = models.CharField(_("detail"), max_length=500, blank=True)
     receipt = models.CharField(_("receipt"), max_length=200, blank=True)

@@ -59,6 +59,8 @@ class Line:
 
     def __init__(self, adapter: channels.Channel, fingerprint: str, means: Callable[[GuardedSession], Means]) -> None:
         self.fingerprint = fingerprint
+        self._adapter = adapter
+        self._means = means
         self._width = adapter.side_by_side
         self._connections = [_Connection(adapter, means) for _ in range(self._width)]
         self._idle: SimpleQueue[_Connection] = SimpleQueue()
@@ -79,6 +81,11 @@ class Line:
                 for future in futures:
                     future.cancel()
         return [_outcome(future) for future in futures]
+
+    def recall(self, reference: str) -> None:
+        """Take a message back. Raises DeliveryError."""
+        with outbound.session() as http:
+            self._adapter.recall(reference, self._means(http))
 
     def close(self) -> None:
         self._threads.shutdown()
