@@ -18,7 +18,7 @@ def _in(app: str, words: str) -> list[str]:
 _SEE_THE_LOOP = _in(
     "workflows",
     "view_workflow view_cadence view_source view_channel view_audience view_audiencemember view_run view_item "
-    "view_digest view_message view_delivery view_approvalrequest view_standingapproval "
+    "view_digest view_message view_messagetemplate view_delivery view_approvalrequest view_standingapproval "
     "view_sendingpause",
 )
 
@@ -34,6 +34,7 @@ PERMISSIONS: Mapping[str, list[str]] = {
         *_in("workflows", "add_source change_source delete_source delete_audience"),
         *_in("workflows", "add_cadence change_cadence delete_cadence add_audience change_audience"),
         *_in("workflows", "add_audiencemember change_audiencemember delete_audiencemember"),
+        *_in("workflows", "add_messagetemplate change_messagetemplate delete_messagetemplate"),
         *_in("workflows", "add_message change_message submit_message add_standingapproval"),
     ],
     OFFICER: [

@@ -12,6 +12,7 @@ from workflows.models import (
     Cadence,
     Channel,
     ChannelSecret,
+    MessageTemplate,
     PolicyFile,
     PolicyOverride,
     SecretRef,
@@ -31,6 +32,7 @@ track(Channel)
 track(ChannelSecret)
 track(Audience)
 track(AudienceMember)
+track(MessageTemplate)
 track(SecretRef)
 track(PolicyOverride)
 track(User, exclude=["password", "last_login"], m2m=["groups", "user_permissions"])
@@ -40,10 +42,11 @@ track(Group, m2m=["permissions"])
 watch(Workflow)
 watch(Cadence, exclude=["next_run_at"])
 watch(Source, exclude=_STATE_OF_SOURCES)
-watch(Channel, exclude=["broken_at", "broken_why"])
+watch(Channel, exclude=["broken_at", "broken_why", "probe_at"])
 watch(ChannelSecret)
 watch(Audience)
 watch(AudienceMember)
+watch(MessageTemplate)
 watch(SecretRef, exclude=["rotated_at"])
 watch(PolicyOverride)
 watch_removal(WorkflowVersion)

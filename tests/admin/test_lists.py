@@ -148,7 +148,7 @@ def test_only_configuration_is_deleted_from_a_page(client: Client) -> None:
         for model, page in admin.site._registry.items()
         if model._meta.app_label != "auth" and page.has_delete_permission(request)
     ]
-    configuration = {"Audience", "Channel", "PolicyOverride", "Source", "Workflow"}
+    configuration = {"Audience", "Channel", "MessageTemplate", "PolicyOverride", "Source", "Workflow"}
     assert set(deletable) == {f"workflows.{name}" for name in configuration}
 
 

@@ -15,6 +15,7 @@ from workflows.admin import (
     secret,
     source,
     standing,
+    template,
     user,
     workflow,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "secret",
     "source",
     "standing",
+    "template",
     "user",
     "workflow",
 ]

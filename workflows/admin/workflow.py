@@ -47,7 +47,7 @@ class WorkflowAdmin(ConfigurationAdmin[Workflow]):
         (None, {"fields": ("name", "state_badge", "goal", "contract", "owner")}),
         (
             gettext_lazy("What it reads, what it sends"),
-            {"fields": ("sources", "audience", "language", "max_entries", "max_age_days", "time_zone")},
+            {"fields": ("sources", "audience", "template", "language", "max_entries", "max_age_days", "time_zone")},
         ),
     )
 

@@ -16,6 +16,7 @@ from workflows.models.secret import SecretRef
 from workflows.models.snapshot import Snapshot
 from workflows.models.source import Source
 from workflows.models.standing import StandingApproval
+from workflows.models.template import MessageTemplate
 from workflows.models.version import WorkflowVersion
 from workflows.models.workflow import Cadence, Workflow
 
@@ -37,6 +38,7 @@ __all__ = [
     "Item",
     "Message",
     "MessagePart",
+    "MessageTemplate",
     "PolicyFile",
     "PolicyOverride",
     "Run",

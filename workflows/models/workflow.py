@@ -11,6 +11,7 @@ from workflows.domain import cadence
 from workflows.domain.states import WorkflowState
 from workflows.models.audience import Audience
 from workflows.models.source import Source
+from workflows.models.template import MessageTemplate
 
 
 def validate_time_zone(name: str) -> None:
@@ -54,6 +55,15 @@ class Workflow(models.Model):
     )
     sources = models.ManyToManyField(Source, verbose_name=_("sources"), related_name="workflows", blank=True)
     audience = models.ForeignKey(Audience, on_delete=models.PROTECT, null=True, blank=True, verbose_name=_("audience"))
+    template = models.ForeignKey(
+        MessageTemplate,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        limit_choices_to={"purpose": MessageTemplate.Purpose.DIGEST},
+        verbose_name=_("template"),
+        help_text=_("The words around a digest's items. Empty: the items alone."),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:

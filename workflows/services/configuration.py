@@ -24,7 +24,7 @@ _CHANNEL = ("id", "name", "kind", "config", "per_minute", "enabled")
 
 def content(workflow: Workflow) -> dict[str, Any]:
     """As it is in the database now. A secret is named, with the time its value was stored; never the value."""
-    now = Workflow.objects.select_related("owner", "audience").get(pk=workflow.pk)
+    now = Workflow.objects.select_related("owner", "audience", "template").get(pk=workflow.pk)
     members = AudienceMember.objects.filter(audience__workflow=now).select_related("channel").order_by("pk")
     channels = Channel.objects.filter(audiencemember__audience__workflow=now).distinct().order_by("pk")
     return {
@@ -32,6 +32,7 @@ def content(workflow: Workflow) -> dict[str, Any]:
             **_plain(now, _WORKFLOW),
             "owner": now.owner.get_username(),
             "audience": now.audience and now.audience.name,
+            "template": now.template and f"{now.template.name}\n\n{now.template.body}",
         },
         "sources": [_plain(source, _SOURCE) for source in now.sources.order_by("name")],
         "cadences": [_plain(cadence, _CADENCE) for cadence in now.cadences.order_by("pk")],
@@ -64,6 +65,7 @@ _PATHS: Mapping[str, str] = {
     "workflows.cadence": "cadences",
     "workflows.source": "sources",
     "workflows.audience": "audience",
+    "workflows.messagetemplate": "template",
     "workflows.audiencemember": "audience__members",
     "workflows.channel": "audience__members__channel",
     "workflows.channelsecret": "audience__members__channel__secrets",

@@ -1,8 +1,7 @@
 """Messages from draft to release: one gate for every send."""
 
 import hashlib
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
@@ -19,6 +18,7 @@ from compliance_bot.guardrails.secrets import SecretError
 from workflows import actions, channels
 from workflows.actions.mass_send import ChannelFacts, MassSend, Rendition
 from workflows.curation import compose
+from workflows.domain import wording
 from workflows.domain.audience import Recipient, mass_send_reasons, people
 from workflows.domain.content import Content, Part
 from workflows.domain.errors import Invalid, NotPermitted, StaleContent, WrongState
@@ -35,12 +35,14 @@ from workflows.domain.states import (
 )
 from workflows.models import (
     ApprovalRequest,
+    Audience,
     Channel,
     Delivery,
     Digest,
     DigestEntry,
     Message,
     MessagePart,
+    MessageTemplate,
     StandingApproval,
 )
 from workflows.registry import UnknownKind
@@ -74,6 +76,24 @@ def from_digest(digest: Digest) -> Message:
         if created:
             record(Event.MESSAGE_WRITTEN, target=message, facts={"digest": digest.pk})
     return message
+
+
+def write_from_template(
+    *, template: MessageTemplate, values: Mapping[str, wording.Value], audience: Audience, reason: str, by: User
+) -> Message:
+    """A draft in the words of a template. Raises Invalid, naming the field."""
+    if not by.has_perm("workflows.add_message"):
+        raise NotPermitted(_("Your role does not include writing messages."))
+    missing = [variable.name for variable in template.declared() if not values.get(variable.name)]
+    if missing:
+        raise Invalid(_("Fill in: %(names)s.") % {"names": ", ".join(missing)}, field=missing[0])
+    try:
+        subject, body = wording.render(template.subject, values), wording.render(template.body, values)
+    except wording.WordingError as error:
+        raise Invalid(str(error), field="template") from error
+    draft = Message(subject=" ".join(subject.split())[:200], body=body, audience=audience, reason=reason)
+    write(message=draft, by=by)
+    return draft
 
 
 def write(*, message: Message, by: User) -> None:
@@ -253,10 +273,15 @@ def describe(message: Message) -> MassSend:
 def content_of(message: Message) -> Content:
     """What the message says, before any channel shapes it."""
     attachments = tuple(attachment.as_attached() for attachment in message.attachments.defer("content"))
-    if message.digest is not None:
-        return replace(compose.render(message.digest.content), attachments=attachments)
-    blocks = [block.strip() for block in re.split(r"\n\s*\n", message.body.replace("\r\n", "\n"))]
-    return Content(title=message.subject, blocks=tuple(filter(None, blocks)), attachments=attachments)
+    if message.digest is None:
+        return Content(title=message.subject, blocks=wording.blocks(message.body), attachments=attachments)
+    content = compose.render(message.digest.content)
+    if message.workflow is not None and message.workflow.template is not None:
+        try:
+            content = wording.of_digest(message.workflow.template.body, content)
+        except wording.WordingError as error:
+            raise Invalid(str(error), field="template") from error
+    return replace(content, attachments=attachments)
 
 
 def _require_usable(channel: Channel) -> str:

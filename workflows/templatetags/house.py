@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
 from workflows.domain import markup
+from workflows.domain.content import Part
 
 register = template.Library()
 
@@ -57,6 +58,11 @@ _RULES = {
 def wecom_markdown(text: str) -> SafeString:
     """As WeCom shows its Markdown."""
     return mark_safe(markup.to_html(str(text)))  # noqa: S308 - it escapes
+
+
+@register.filter
+def shown_part(part: Part) -> ShownPart:
+    return ShownPart(form=part.form, text=part.text)
 
 
 @register.filter
