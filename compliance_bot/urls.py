@@ -3,6 +3,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from compliance_bot import health, sandbox_door
+from workflows import callbacks
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
@@ -10,5 +11,6 @@ urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("i18n/", include("django.conf.urls.i18n")),
+    path("wecom/<slug:app>/callback", callbacks.callback),
     path("admin/", admin.site.urls),
 ]

@@ -46,7 +46,7 @@ PERMISSIONS: Mapping[str, list[str]] = {
     ],
     AUDITOR: [
         *_SEE_THE_LOOP,
-        "workflows.view_secretref",
+        *_in("workflows", "view_secretref view_callbackapp view_inboundevent view_wecomaccount"),
         *_OVERSEE,
         *_in("audit", "view_auditreport add_auditreport change_auditreport"),
     ],
@@ -55,6 +55,8 @@ PERMISSIONS: Mapping[str, list[str]] = {
         *_in("workflows", "add_channel change_channel delete_channel view_secretref add_secretref change_secretref"),
         *_in("workflows", "change_workflow run_workflow change_source pause_sending break_glass"),
         *_in("workflows", "view_policyoverride add_policyoverride change_policyoverride delete_policyoverride"),
+        *_in("workflows", "add_callbackapp change_callbackapp delete_callbackapp view_callbackapp view_inboundevent"),
+        *_in("workflows", "add_wecomaccount change_wecomaccount delete_wecomaccount view_wecomaccount"),
         *_in("auth", "view_user add_user change_user view_group"),
         *_in("audit", "view_auditevent view_auditseal view_audithold view_auditpurgegrant"),
     ],

@@ -12,6 +12,7 @@ from django.utils import timezone
 from audit import checkpoints, completeness, context, forwarding, retention, sealing, verification
 from audit.export import jobs
 from workflows.services import alerts, clock, delivery, housekeeping, officers, queue, recalling, runs
+from workflows.services import inbound as callbacks
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,11 @@ def execute_run(run_id: int, cause: dict[str, str]) -> None:
 def dispatch(message_id: int, cause: dict[str, str]) -> None:
     with _under(cause):
         delivery.dispatch(message_id)
+
+
+def inbound(event_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        callbacks.handle(event_id)
 
 
 def recall(message_id: int, cause: dict[str, str]) -> None:

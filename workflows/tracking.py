@@ -10,6 +10,7 @@ from workflows.models import (
     Audience,
     AudienceMember,
     Cadence,
+    CallbackApp,
     Channel,
     ChannelSecret,
     MessageTemplate,
@@ -18,6 +19,7 @@ from workflows.models import (
     SecretRef,
     SendingPause,
     Source,
+    WeComAccount,
     Workflow,
     WorkflowVersion,
 )
@@ -33,6 +35,8 @@ track(ChannelSecret)
 track(Audience)
 track(AudienceMember)
 track(MessageTemplate)
+track(CallbackApp)
+track(WeComAccount)
 track(SecretRef)
 track(PolicyOverride)
 track(User, exclude=["password", "last_login"], m2m=["groups", "user_permissions"])
@@ -47,6 +51,8 @@ watch(ChannelSecret)
 watch(Audience)
 watch(AudienceMember)
 watch(MessageTemplate)
+watch(CallbackApp)
+watch(WeComAccount)
 watch(SecretRef, exclude=["rotated_at"])
 watch(PolicyOverride)
 watch_removal(WorkflowVersion)

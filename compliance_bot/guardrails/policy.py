@@ -103,6 +103,7 @@ class Rule:
     business_hours_only: bool = False
     second_approval_above: int | None = None
     reason_to_approve: bool = False
+    cards_may_decide: bool = False
     remind_before_minutes: int = 120
     escalate_to: str = ""
 

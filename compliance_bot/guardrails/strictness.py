@@ -26,6 +26,10 @@ def _required(before: bool, after: bool) -> bool:  # noqa: FBT001 - the values t
     return after or not before
 
 
+def _forbidden(before: bool, after: bool) -> bool:  # noqa: FBT001 - the values themselves
+    return before or not after
+
+
 def _superset(before: Iterable[str], after: Iterable[str]) -> bool:
     return set(after) >= set(before)
 
@@ -58,6 +62,7 @@ _AS_STRICT: Mapping[str, Callable[[Any, Any], bool]] = {
     "actions.rules.*.business_hours_only": _required,
     "actions.rules.*.second_approval_above": _lower,
     "actions.rules.*.reason_to_approve": _required,
+    "actions.rules.*.cards_may_decide": _forbidden,
     "audit.retention_days": _higher,
     "audit.archive_days": _higher,
     f"{_BY_CLASS}*": _higher,

@@ -55,6 +55,7 @@ class Company:
         self._messages: list[AppMessage] = []
         self._repeats: dict[str, float] = {}
         self._seen: dict[str, _Seen] = {}
+        self._cards: dict[str, AppMessage] = {}
         self.calls: dict[str, int] = {}
         """How often each call was made."""
 
@@ -81,7 +82,11 @@ class Company:
 
     def call(self, path: str, token: str, body: bytes) -> dict[str, Any]:
         """What the service answers to POST /cgi-bin/``path``."""
-        known = {"message/send": self._send, "message/recall": self._recall}
+        known = {
+            "message/send": self._send,
+            "message/recall": self._recall,
+            "message/update_template_card": self._update_card,
+        }
         try:
             with self._lock:
                 self._count(path)
@@ -131,7 +136,16 @@ class Company:
             shown = tuple(name for name in (*reached, *others) if self._fits(name, now))
         message = AppMessage(secrets.token_hex(12), now, request["agentid"], msgtype, content, shown)
         self._messages.append(message)
-        return {**OK, "invaliduser": "|".join(gone), "unlicenseduser": "|".join(unlicensed), "msgid": message.msgid}
+        said: dict[str, Any] = {
+            **OK,
+            "invaliduser": "|".join(gone),
+            "unlicenseduser": "|".join(unlicensed),
+            "msgid": message.msgid,
+        }
+        if msgtype == "template_card":
+            said["response_code"] = secrets.token_hex(16)
+            self._cards[said["response_code"]] = message
+        return said
 
     def _is_repeated(self, request: dict[str, Any], now: float) -> bool:
         """The same JSON within its interval is accepted and not shown again."""
@@ -157,6 +171,15 @@ class Company:
         if self._clock() - found.at > RECALL_SECONDS:
             raise Refused(301058, "out of recall time")
         found.recalled = True
+        return dict(OK)
+
+    def _update_card(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A code updates its card once."""
+        card = self._cards.pop(str(request.get("response_code")), None)
+        button = request.get("button")
+        if card is None or not isinstance(button, dict):
+            raise Refused(40077, "invalid response_code")
+        card.content = f"{card.content}\n[{button.get('replace_name', '')}]"
         return dict(OK)
 
 

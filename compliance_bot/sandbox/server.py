@@ -240,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         path, query = self._target()
         if path == "/cgi-bin/webhook/send":
             return self._accept(lambda: self.server.world.send(query.get("key", ""), body))
-        if path in {"/cgi-bin/message/send", "/cgi-bin/message/recall"}:
+        if path in {f"/cgi-bin/message/{call}" for call in ("send", "recall", "update_template_card")}:
             call, token = path.removeprefix("/cgi-bin/"), query.get("access_token", "")
             return self._accept(lambda: self.server.company.call(call, token, body))
         if path == "/cgi-bin/media/upload":

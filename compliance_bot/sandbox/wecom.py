@@ -159,8 +159,10 @@ def _text_card(_msgtype: str, body: dict[str, Any]) -> str:
 
 
 def _card(_msgtype: str, body: dict[str, Any]) -> str:
-    if body.get("card_type") not in ("text_notice", "news_notice"):
+    if body.get("card_type") not in ("text_notice", "news_notice", "button_interaction"):
         raise Refused(BAD_PARAMETER, "invalid card_type")
+    if body["card_type"] == "button_interaction" and not (body.get("button_list") and body.get("task_id")):
+        raise Refused(BAD_PARAMETER, "buttons need a button_list and a task_id")
     main, action = body.get("main_title") or {}, body.get("card_action")
     if not isinstance(main, dict) or not isinstance(action, dict) or action.get("type") not in (1, 2):
         raise Refused(BAD_PARAMETER, "invalid main_title or card_action")

@@ -148,7 +148,16 @@ def test_only_configuration_is_deleted_from_a_page(client: Client) -> None:
         for model, page in admin.site._registry.items()
         if model._meta.app_label != "auth" and page.has_delete_permission(request)
     ]
-    configuration = {"Audience", "Channel", "MessageTemplate", "PolicyOverride", "Source", "Workflow"}
+    configuration = {
+        "Audience",
+        "CallbackApp",
+        "WeComAccount",
+        "Channel",
+        "MessageTemplate",
+        "PolicyOverride",
+        "Source",
+        "Workflow",
+    }
     assert set(deletable) == {f"workflows.{name}" for name in configuration}
 
 

@@ -363,7 +363,10 @@ class TestEveryPath:
         assert outside == set()
 
     def test_whatever_a_deletion_takes_along_is_watched(self) -> None:
-        """Otherwise it would neither be shown nor restored. An access token is neither: the next call fetches one."""
+        """Otherwise it would neither be shown nor restored.
+
+        An access token is neither: the next call fetches one. Nor is a card: it was sent, and the trail tells.
+        """
         deletable = {room.model for room in admin.site._registry.values() if _deletes(room)}
         assert {Audience, Channel, Source, Workflow, Group} <= deletable
         unseen = {
@@ -374,7 +377,7 @@ class TestEveryPath:
             and relation.related_model not in capture.watched()
             and not relation.related_model._meta.auto_created
         }
-        assert unseen == {"Channel takes AccessToken"}
+        assert unseen == {"Channel takes AccessToken", "WeComAccount takes ApprovalCard"}
 
     def test_what_gives_rights_or_configures_is_watched(self) -> None:
         assert {User, Group, Workflow, Source, Channel, Audience, AudienceMember, PolicyOverride} <= capture.watched()

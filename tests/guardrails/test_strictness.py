@@ -36,6 +36,7 @@ def is_laxer(key: str, before: Any, after: Any) -> bool:
         (f"{RULE}second_approval_above", 100, None),
         (f"{RULE}second_approval_above", 0, 1),
         (f"{RULE}reason_to_approve", True, False),
+        (f"{RULE}cards_may_decide", False, True),
         ("audit.retention_days", 31, 30),
         ("audit.archive_days", 185, 184),
         ("audit.retention_days_by_class.access", 31, 30),

@@ -1,4 +1,4 @@
-"""Who may do what: rights, roles, accounts, another person's password."""
+"""Who may do what: rights, roles, accounts, another person's password, and who somebody in WeCom is."""
 
 from django.utils.translation import gettext_lazy as _
 
@@ -17,7 +17,10 @@ class PermissionChange(ChangeAction):
     rank = 2
 
     def concerns(self, changes: ChangeSet) -> bool:
-        return any(_of_account(change, changes.by) or _of_group(change) for change in changes.changes)
+        return any(
+            _of_account(change, changes.by) or _of_group(change) or change.model == "workflows.wecomaccount"
+            for change in changes.changes
+        )
 
 
 def _of_account(change: Change, by: int | None) -> bool:

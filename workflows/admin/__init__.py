@@ -3,6 +3,7 @@
 from workflows.admin import (
     approval,
     audience,
+    callback,
     channel,
     deadletter,
     delivery,
@@ -23,6 +24,7 @@ from workflows.admin import (
 __all__ = [
     "approval",
     "audience",
+    "callback",
     "channel",
     "deadletter",
     "delivery",

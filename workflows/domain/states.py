@@ -98,6 +98,13 @@ DELIVERY_OPEN = DELIVERY_DUE | DELIVERY_UNCERTAIN
 """The message is not finished while one of its deliveries is here."""
 
 
+class InboundState(TextChoices):
+    NEW = "new", pgettext_lazy("inbound", "New")
+    DONE = "done", pgettext_lazy("inbound", "Done")
+    FAILED = "failed", pgettext_lazy("inbound", "Refused")
+    IGNORED = "ignored", pgettext_lazy("inbound", "Noted")
+
+
 class ApprovalState(TextChoices):
     PENDING = "pending", pgettext_lazy("approval", "Pending")
     APPROVED = "approved", pgettext_lazy("approval", "Approved")

@@ -6,6 +6,7 @@ from workflows.models.audience import Audience, AudienceMember
 from workflows.models.channel import AccessToken, Channel, ChannelSecret
 from workflows.models.delivery import DeadLetter, Delivery, DeliveryAttempt, MessagePart
 from workflows.models.digest import Digest, DigestEntry
+from workflows.models.inbound import ApprovalCard, CallbackApp, InboundEvent, WeComAccount
 from workflows.models.item import Item
 from workflows.models.message import Message
 from workflows.models.pace import SendSlot
@@ -22,12 +23,14 @@ from workflows.models.workflow import Cadence, Workflow
 
 __all__ = [
     "AccessToken",
+    "ApprovalCard",
     "ApprovalDecision",
     "ApprovalRequest",
     "Attachment",
     "Audience",
     "AudienceMember",
     "Cadence",
+    "CallbackApp",
     "Channel",
     "ChannelSecret",
     "DeadLetter",
@@ -35,6 +38,7 @@ __all__ = [
     "DeliveryAttempt",
     "Digest",
     "DigestEntry",
+    "InboundEvent",
     "Item",
     "Message",
     "MessagePart",
@@ -48,6 +52,7 @@ __all__ = [
     "Snapshot",
     "Source",
     "StandingApproval",
+    "WeComAccount",
     "Workflow",
     "WorkflowVersion",
 ]

@@ -21,13 +21,14 @@ from audit.recorder import record
 from audit.retention import older_than
 from audit.vocabulary import TrailEvent
 from compliance_bot.guardrails import policy
-from workflows.domain.states import DELIVERY_OPEN, OFFER_TAKEN, RUN_ACTIVE, MessageState
+from workflows.domain.states import DELIVERY_OPEN, OFFER_TAKEN, RUN_ACTIVE, InboundState, MessageState
 from workflows.models import (
     Attachment,
     Delivery,
     DeliveryAttempt,
     Digest,
     DigestEntry,
+    InboundEvent,
     Item,
     MessagePart,
     Run,
@@ -73,6 +74,14 @@ def _chores(now: datetime) -> Iterator[_Chore]:
     yield _attachments(now, keep.deliveries)
     yield _runs(now, keep.runs)
     yield _items(now, keep.items)
+    yield _Chore(
+        name="callbacks",
+        why=older_than(keep.runs),
+        rows=InboundEvent.objects.exclude(state=InboundState.NEW)
+        .filter(received_at__lt=now - timedelta(days=keep.runs))
+        .values_list("pk"),
+        remove=_raw(InboundEvent),
+    )
     yield _Chore(
         name="queue",
         why=older_than(keep.queue),

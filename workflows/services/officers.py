@@ -32,7 +32,7 @@ from workflows.domain.events import Event
 from workflows.domain.states import ApprovalState, Verdict
 from workflows.domain.text import strip_invisible
 from workflows.models import ApprovalRequest
-from workflows.services import approvals, mail
+from workflows.services import approvals, cards, mail
 
 _UNSETTLED = frozenset({ApprovalState.PENDING, ApprovalState.EXECUTING})
 
@@ -53,6 +53,7 @@ def ask(approval_id: int) -> None:
         if _waits(approval):
             opening = _("A request waits for a second person. You can decide on it.")
             _mail(_notice(approval, "asked", _("Waiting for approval"), opening), approvals.eligible(approval))
+            cards.send(approval)
 
 
 def remind(approval_id: int) -> None:
@@ -67,6 +68,7 @@ def tell_requester(approval_id: int) -> None:
     """Tell the requester, and the author where that is another person, what became of the request."""
     with _about(approval_id) as approval:
         if approval.state not in _UNSETTLED:
+            cards.close(approval)
             _mail(
                 _notice(approval, approval.state, approval.get_state_display(), _outcome(approval)), _askers(approval)
             )

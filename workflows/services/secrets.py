@@ -20,7 +20,7 @@ from workflows.domain.canonical import digest
 from workflows.domain.errors import Invalid, StaleContent
 from workflows.domain.events import Event
 from workflows.domain.states import ApprovalState
-from workflows.models import ApprovalRequest, Channel, ChannelSecret, SecretRef
+from workflows.models import ApprovalRequest, CallbackApp, Channel, ChannelSecret, SecretRef
 from workflows.services import approvals, configuration
 from workflows.services.reasons import clean_reason
 
@@ -156,6 +156,22 @@ def of_channel(channel: Channel, *, purpose: str) -> dict[str, str]:
         raise
     _tell_read(channel, uses, purpose, problem="")
     return values
+
+
+def of_callback(app: CallbackApp) -> tuple[str, str]:
+    """The token and the EncodingAESKey of a callback. Raises guardrails' SecretError.
+
+    Told once a day by each process: a callback may come every second, and each needs them.
+    """
+    token, key = (stores.get(secret.store).read(secret.name) for secret in (app.token, app.aes_key))
+    today = uuid.uuid5(uuid.NAMESPACE_OID, f"{timezone.localdate()}")
+    read = _Read(today, app.pk, "callback", "")
+    if not read.is_told():
+        facts = {"secrets": sorted([app.token.name, app.aes_key.name]), "for": "callback"}
+        with transaction.atomic(), context.system_acting():
+            record(Event.SECRET_READ, target=app, facts=facts)
+            transaction.on_commit(read)
+    return token, key
 
 
 def _tell_read(channel: Channel, uses: Sequence[ChannelSecret], purpose: str, *, problem: str) -> None:
