@@ -13,6 +13,7 @@ from workflows.models import (
     CallbackApp,
     Channel,
     ChannelSecret,
+    DigestFeed,
     MessageTemplate,
     PolicyFile,
     PolicyOverride,
@@ -51,6 +52,7 @@ watch(ChannelSecret)
 watch(Audience)
 watch(AudienceMember)
 watch(MessageTemplate)
+watch(DigestFeed)
 watch(CallbackApp)
 watch(WeComAccount)
 watch(SecretRef, exclude=["rotated_at"])

@@ -76,7 +76,7 @@ _UNREADABLE_WECOM = {
 }
 
 # Kinds that speak something else than HTTP have a suite of their own.
-NO_HTTP = {"apprise", "email"}
+NO_HTTP = {"apprise", "email", "folder"}
 
 HARNESSES = {
     "wecom_robot": Harness(

@@ -15,10 +15,11 @@ from django.views.decorators.http import require_POST
 
 from workflows.admin import version
 from workflows.admin.base import ConfigurationAdmin, badge, person
+from workflows.domain.errors import WorkflowError
 from workflows.domain.states import WorkflowState
-from workflows.models import Cadence, Workflow
+from workflows.models import Cadence, DigestFeed, Workflow
 from workflows.models.workflow import DigestKind
-from workflows.services import pauses, runs, schedule, standing
+from workflows.services import feeds, pauses, runs, schedule, standing
 
 OCCURRENCES_SHOWN = 10
 
@@ -64,6 +65,7 @@ class WorkflowAdmin(ConfigurationAdmin[Workflow]):
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if context.get("original") is not None:
             context["pause"] = pauses.of(context["original"])
+            context["feed"] = DigestFeed.objects.filter(workflow=context["original"]).first()
             context["standing"] = standing.open_of(context["original"])
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -71,6 +73,7 @@ class WorkflowAdmin(ConfigurationAdmin[Workflow]):
         view = self.admin_site.admin_view
         return [
             path("schedule/", view(self.schedule), name="workflows_schedule"),
+            path("<int:pk>/feed/", view(require_POST(self.feed)), name="workflows_workflow_feed"),
             path("<int:pk>/versions/", view(self.versions), name="workflows_workflow_versions"),
             path("<int:pk>/do/<slug:verb>/", view(require_POST(self.do)), name="workflows_workflow_do"),
             *super().get_urls(),
@@ -106,6 +109,21 @@ class WorkflowAdmin(ConfigurationAdmin[Workflow]):
             raise Http404
         call, done = verbs[verb]
         self.carry_out(request, done, call)
+        return self.back(workflow)
+
+    def feed(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Open or close the feed of digests. Its token is shown this once."""
+        workflow, by = self.find(request, pk), person(request)
+        if "open" not in request.POST:
+            self.carry_out(request, _("The feed is closed."), lambda: feeds.close_feed(workflow=workflow, by=by))
+            return self.back(workflow)
+        try:
+            token = feeds.open_feed(workflow=workflow, by=by)
+        except WorkflowError as error:
+            self.message_user(request, str(error), level="ERROR")
+        else:
+            where = request.build_absolute_uri(f"/feeds/workflows/{pk}/digests.atom?token={token}")
+            self.message_user(request, _("The feed is open. This address is shown once: %(url)s") % {"url": where})
         return self.back(workflow)
 
     def schedule(self, request: HttpRequest) -> HttpResponse:

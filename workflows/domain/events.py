@@ -60,6 +60,8 @@ class Event(TextChoices):
     DELIVERY_FAILED = "delivery.failed", _("Delivery failed")
     DELIVERY_UNKNOWN = "delivery.unknown", _("Delivery outcome unknown")
     DELIVERY_SETTLED = "delivery.settled", _("Unknown delivery settled")
+    FEED_OPENED = "feed.opened", _("Feed of digests opened")
+    FEED_CLOSED = "feed.closed", _("Feed of digests closed")
     CALLBACK_RECEIVED = "callback.received", _("Callback received")
     CALLBACK_HANDLED = "callback.handled", _("Callback dealt with")
     CARD_SENT = "approval.card_sent", _("Card sent or updated")

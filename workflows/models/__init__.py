@@ -6,6 +6,7 @@ from workflows.models.audience import Audience, AudienceMember
 from workflows.models.channel import AccessToken, Channel, ChannelSecret
 from workflows.models.delivery import DeadLetter, Delivery, DeliveryAttempt, MessagePart
 from workflows.models.digest import Digest, DigestEntry
+from workflows.models.feed import DigestFeed
 from workflows.models.inbound import ApprovalCard, CallbackApp, InboundEvent, WeComAccount
 from workflows.models.item import Item
 from workflows.models.message import Message
@@ -38,6 +39,7 @@ __all__ = [
     "DeliveryAttempt",
     "Digest",
     "DigestEntry",
+    "DigestFeed",
     "InboundEvent",
     "Item",
     "Message",
