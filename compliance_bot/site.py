@@ -16,10 +16,17 @@ from audit import access
 # The rooms in the order of a working day, whichever app they live in; a room not named here comes last.
 _ROOMS = (
     (_("Decide"), ("ApprovalRequest", "Message", "StandingApproval")),
-    (_("Watch"), ("Workflow", "Run", "Digest", "Delivery", "Item", "SendingPause")),
-    (_("Set up"), ("Source", "Channel", "Audience", "SecretRef", "PolicyOverride")),
+    (_("Watch"), ("Workflow", "Run", "Digest", "Delivery", "DeadLetter", "InboundEvent", "Item", "SendingPause")),
+    (
+        _("Set up"),
+        (
+            *("Source", "Channel", "Audience", "Suppression", "MessageTemplate", "CallbackApp"),
+            "SecretRef",
+            "PolicyOverride",
+        ),
+    ),
     (_("Oversee"), ("AuditEvent", "AuditExport", "AuditReport", "AuditHold", "AuditPurgeGrant", "AuditSeal")),
-    (_("People"), ("User", "Group")),
+    (_("People"), ("User", "Group", "WeComAccount")),
 )
 
 

@@ -39,6 +39,8 @@ class AdapterForm(forms.ModelForm[M]):
         chosen = self.data.get("kind") or self.initial.get("kind")
         self.adapter = adapter_of(self.registry, self.instance.kind if self.instance.pk else chosen)
         self.fields["kind"].initial = self.adapter.kind
+        if not self.instance.pk and len(choices) > 1:
+            self.fields["kind"].widget = forms.HiddenInput()  # the page has a link for each kind
         for name, field in self.adapter.config_form().fields.items():
             field.initial = self.instance.config.get(name, field.initial)
             self.fields[_PREFIX + name] = field

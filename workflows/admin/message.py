@@ -103,6 +103,11 @@ class MessageAdmin(HouseAdmin[Message]):
         "finished_at",
     )
 
+    def get_inlines(self, request: HttpRequest, obj: Message | None = None) -> Any:
+        """An empty table of files helps nobody who cannot add one."""
+        shown = self.has_change_permission(request, obj) or (obj is not None and obj.attachments.exists())
+        return self.inlines if shown else ()
+
     def get_fieldsets(self, request: HttpRequest, obj: Message | None = None) -> Any:
         said = ["digest"] if obj is not None and obj.digest_id is not None else ["body"]
         written = ["subject", *said, "audience", "reason", "send_at", "valid_until", "urgent"]
