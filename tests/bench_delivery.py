@@ -177,7 +177,7 @@ def _product(data: Path, url: str, port: int) -> Iterator[Product]:
 @contextmanager
 def _sink(folder: Path) -> Iterator[int]:
     told = folder / "port"
-    process = subprocess.Popen([sys.executable, "-m", "tests.sink", str(told)])
+    process = subprocess.Popen([sys.executable, "-m", "tests.sink", str(told), str(folder / "received")])
     try:
         yield int(wait_for(lambda: told.exists() and told.read_text(), "the sink to listen"))
     finally:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
 from django_q.models import OrmQ
@@ -76,6 +77,16 @@ def test_releasing_queues_a_hint_for_a_worker(alice: User) -> None:
     assert (task["func"], task["args"][0]) == ("workflows.tasks.dispatch", message.pk)
     assert task["args"][1]["request_id"] == str(message.request_id)
     assert task["args"][1]["on_behalf_of"] == "alice"
+
+
+@pytest.mark.parametrize(("size", "workers", "hints"), [(501, 2, 1), (501, 4, 3), (500, 4, 1)])
+def test_a_message_to_many_is_handed_to_all_workers_but_one(
+    alice: User, set_policy: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, size: int, workers: int, hints: int
+) -> None:
+    set_policy("security: {actions: {require_approval_for: []}}")
+    monkeypatch.setitem(settings.Q_CLUSTER, "workers", workers)
+    submitted(alice, world.members(world.app(alice), *(f"user{number}" for number in range(size))))
+    assert OrmQ.objects.count() == hints
 
 
 def test_a_planned_message_waits_for_its_time(alice: User) -> None:

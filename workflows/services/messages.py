@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import QuerySet
@@ -54,6 +56,8 @@ ACTION = "mass_send"
 # What a person writes of a message; services own the rest of the row.
 WRITTEN = ("subject", "body", "audience", "reason", "send_at", "valid_until", "urgent")
 # A worker that was asked to dispatch has this long before another is asked: longer than a queue task may live.
+# So many deliveries are worth more than one worker.
+_MANY = 500
 HINT_LASTS = timedelta(seconds=75)
 
 
@@ -354,9 +358,16 @@ def _store(message: Message, number: int, rendition: Rendition) -> Sequence[Mess
 
 
 def wake(message_id: int, now: datetime) -> None:
-    """Hand a released message to a worker; asked again only if that hint is lost (see clock)."""
+    """Hand a released message to a worker; asked again only if that hint is lost (see clock).
+
+    A message to many is handed to all workers but one, which everything else needs.
+    """
     Message.objects.filter(pk=message_id).update(next_attempt_at=now + HINT_LASTS)
-    enqueue("workflows.tasks.dispatch", message_id)
+    due = Delivery.objects.filter(message=message_id, not_before__lte=now)
+    many = due[_MANY : _MANY + 1].exists()
+    workers: Any = settings.Q_CLUSTER["workers"]
+    for _number in range(max(1, workers - 1) if many else 1):
+        enqueue("workflows.tasks.dispatch", message_id)
 
 
 def look_again(held: QuerySet[Delivery]) -> None:
