@@ -5,14 +5,17 @@ message to ten thousand members; what enqueueing and sending to a hundred thousa
 """
 
 import json
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import local
 
@@ -28,6 +31,7 @@ MANY = 100_000
 WIDTH = 16
 ROUNDS = 3
 ROBOT_MINUTES = 3
+KILLS = 300
 
 POLICY = "security: {actions: {rate_limit_per_minute: 1000000, require_approval_for: []}}\n"
 
@@ -119,6 +123,30 @@ print(json.dumps(message.pk))
 """
 
 
+# By the key that the receiver saw: what became of it.
+KEYS = """
+import json
+from workflows.models import Delivery
+from workflows.services import ledger
+rows = Delivery.objects.filter(message={message}).select_related("message")
+print(json.dumps([[ledger._key(row.message, row), row.state] for row in rows.iterator()]))
+"""
+
+# A worker that finds nothing locked to itself ends; leases of the dead run out.
+SETTLE = """
+import json
+from datetime import timedelta
+from django.utils import timezone
+from workflows.models import Delivery
+from workflows.services import ledger
+later = timezone.now() + ledger.LEASE
+while rows := list(ledger.abandoned(later)[:500]):
+    for row in rows:
+        ledger.give_up(row, later)
+print(json.dumps(True))
+"""
+
+
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         _both(Path(folder))
@@ -142,6 +170,7 @@ def _bench(database: str, url: str, other_url: str, folder: Path) -> None:
         ours = WEBHOOKS / statistics.median(rounds)
         _say(f"{database}: {WEBHOOKS:,} webhooks, two workers: {ours:,.0f}/s; {WIDTH} bare threads: {bare:,.0f}/s")
         _say(f"{database}: ratio {ours / bare:.2f}")
+        _say(f"{database}: {KILLS} kill -9 over a running send: {_killed(product, folder)}")
     wecom = start(0, folder / "wecom", rate_limit=False)
     try:
         with _product(folder / "app", other_url, int(wecom.url.rsplit(":", 1)[1])) as product:
@@ -162,6 +191,38 @@ def _bench(database: str, url: str, other_url: str, folder: Path) -> None:
             _say(f"{database}: and {most} messages in its fullest minute")
     finally:
         wecom.stop()
+
+
+def _killed(product: Product, folder: Path) -> str:
+    """Workers of one send, each killed at some moment of it; then what the receiver saw against what we say."""
+    message, _released = product.ask(RELEASE.format(kind="webhook", size=MANY))
+    log, go = folder / "received", folder / "go-kill"
+    before = log.stat().st_size
+    go.touch()
+    command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", WORK.format(message=message, go=str(go))]
+    luck = random.Random(20261127)  # noqa: S311 - moments of death
+    for _ in range(KILLS):
+        size = log.stat().st_size
+        process = subprocess.Popen(command, env=product.environment, stdout=subprocess.DEVNULL)
+        wait_for(partial(_is_longer, log, size), "the worker to send")
+        time.sleep(luck.uniform(0, 0.2))
+        process.kill()
+        process.wait()
+    product.ask(SETTLE)
+    with log.open("rb") as lines:
+        lines.seek(before)
+        arrived = Counter(lines.read().decode().split())
+    rows = dict(product.ask(KEYS.format(message=message)))
+    lost = sum(state == "sent" and key not in arrived for key, state in rows.items())
+    doubled = sum(times > 1 for times in arrived.values())
+    untold = sum(rows[key] not in {"sent", "unknown"} for key in arrived)
+    states = Counter(rows.values())
+    told = f"{states['sent']:,} sent, {states['unknown']:,} unknown"
+    return f"lost {lost}, doubled {doubled}, arrived and not told {untold}; {told}"
+
+
+def _is_longer(log: Path, size: int) -> bool:
+    return log.stat().st_size > size
 
 
 @contextmanager
