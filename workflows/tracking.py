@@ -12,11 +12,13 @@ from workflows.models import (
     Cadence,
     Channel,
     ChannelSecret,
+    Inclusion,
     PolicyFile,
     PolicyOverride,
     SecretRef,
     SendingPause,
     Source,
+    Suppression,
     Workflow,
     WorkflowVersion,
 )
@@ -31,6 +33,8 @@ track(Channel)
 track(ChannelSecret)
 track(Audience)
 track(AudienceMember)
+track(Inclusion)
+track(Suppression)
 track(SecretRef)
 track(PolicyOverride)
 track(User, exclude=["password", "last_login"], m2m=["groups", "user_permissions"])
@@ -44,6 +48,8 @@ watch(Channel, exclude=["broken_at", "broken_why"])
 watch(ChannelSecret)
 watch(Audience)
 watch(AudienceMember)
+watch(Inclusion)
+watch(Suppression)
 watch(SecretRef, exclude=["rotated_at"])
 watch(PolicyOverride)
 watch_removal(WorkflowVersion)

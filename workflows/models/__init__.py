@@ -2,7 +2,7 @@
 
 from workflows.models.approval import ApprovalDecision, ApprovalRequest
 from workflows.models.attachment import Attachment
-from workflows.models.audience import Audience, AudienceMember
+from workflows.models.audience import Audience, AudienceMember, Inclusion
 from workflows.models.channel import AccessToken, Channel, ChannelSecret
 from workflows.models.delivery import DeadLetter, Delivery, DeliveryAttempt, MessagePart
 from workflows.models.digest import Digest, DigestEntry
@@ -16,6 +16,7 @@ from workflows.models.secret import SecretRef
 from workflows.models.snapshot import Snapshot
 from workflows.models.source import Source
 from workflows.models.standing import StandingApproval
+from workflows.models.suppression import Suppression
 from workflows.models.version import WorkflowVersion
 from workflows.models.workflow import Cadence, Workflow
 
@@ -34,6 +35,7 @@ __all__ = [
     "DeliveryAttempt",
     "Digest",
     "DigestEntry",
+    "Inclusion",
     "Item",
     "Message",
     "MessagePart",
@@ -46,6 +48,7 @@ __all__ = [
     "Snapshot",
     "Source",
     "StandingApproval",
+    "Suppression",
     "Workflow",
     "WorkflowVersion",
 ]

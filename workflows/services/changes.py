@@ -103,9 +103,14 @@ def _in_context(found: Sequence[Change], *, by: User, bulk: bool) -> ChangeSet:
 
 
 def _is_in_service(change: Change) -> bool:
-    """Whether an active workflow depends on it. A secret has a risky action of its own."""
+    """Whether an active workflow depends on it. A secret has a risky action of its own.
+
+    Whoever lifts a suppression reaches into every audience; whoever adds one must not have to wait.
+    """
     if change.model == "workflows.secretref":
         return False
+    if change.model == "workflows.suppression":
+        return change.before is not None
     was_active = change.model == "workflows.workflow" and change.was("state") == "active"
     return was_active or configuration.affected_by(change).filter(state="active").exists()
 

@@ -44,7 +44,7 @@ from workflows.models import (
     StandingApproval,
 )
 from workflows.registry import UnknownKind
-from workflows.services import approvals, drafts, secrets, standing
+from workflows.services import approvals, audiences, drafts, secrets, standing
 from workflows.services.queue import enqueue
 from workflows.services.reasons import clean_reason
 
@@ -224,7 +224,11 @@ def _gate_of_digest(message: Message, recipients: Sequence[Recipient]) -> _Gate:
 
 def describe(message: Message) -> MassSend:
     """What would leave if the message left now. Raises Invalid, naming the field, where nothing could."""
-    recipients = message.audience.resolve()
+    resolved = audiences.resolve(message.audience)
+    recipients = resolved.recipients
+    if not recipients and resolved.suppressed:
+        named = {"name": message.audience}
+        raise Invalid(_("Everybody in the audience “%(name)s” is suppressed.") % named, field="audience")
     if not recipients:
         raise Invalid(_("The audience “%(name)s” has no members.") % {"name": message.audience}, field="audience")
     used = Channel.objects.filter(pk__in={recipient.channel_id for recipient in recipients})
@@ -244,6 +248,7 @@ def describe(message: Message) -> MassSend:
         valid_until=message.valid_until,
         urgent=message.urgent,
         recipients=recipients,
+        suppressed=resolved.suppressed,
         channels=facts,
         renditions=[Rendition(kind=kind, channels=pks, parts=parts) for (kind, parts), pks in alike.items()],
         attachments=content.attachments,
