@@ -17,7 +17,7 @@ from audit import access
 _ROOMS = (
     (_("Decide"), ("ApprovalRequest", "Message", "StandingApproval")),
     (_("Watch"), ("Workflow", "Run", "Digest", "Delivery", "Item", "SendingPause")),
-    (_("Set up"), ("Source", "Channel", "Audience", "SecretRef", "PolicyOverride")),
+    (_("Set up"), ("Source", "Channel", "Audience", "AudienceMember", "Suppression", "SecretRef", "PolicyOverride")),
     (_("Oversee"), ("AuditEvent", "AuditExport", "AuditReport", "AuditHold", "AuditPurgeGrant", "AuditSeal")),
     (_("People"), ("User", "Group")),
 )

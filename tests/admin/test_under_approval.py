@@ -320,7 +320,7 @@ class TestWorkflowsInService:
         assert audience is not None
         member = audience.members.get()
         data = {
-            **{"name": audience.name, "note": "", **management("members", 1)},
+            **{"name": audience.name, "note": "", **management("members", 1), **management("inclusions")},
             **{"members-0-id": member.pk, "members-0-audience": audience.pk, "members-0-label": member.label},
             **{"members-0-channel": member.channel_id, "members-0-is_group": "on", "members-0-size": 3},
         }

@@ -63,6 +63,8 @@ class Event(TextChoices):
     DELIVERIES_EXPORTED = "delivery.exported", _("Dead letters exported")
     DELIVERY_CANCELLED = "delivery.cancelled", _("Deliveries cancelled")
 
+    AUDIENCE_EXPORTED = "audience.exported", _("Members exported")
+
     SENDING_PAUSED = "sending.paused", _("Sending paused")
     SENDING_RESUMED = "sending.resumed", _("Sending resumed")
 
