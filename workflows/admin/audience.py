@@ -14,8 +14,9 @@ from django.utils.translation import gettext_lazy
 from workflows import channels
 from workflows.admin import csv_file
 from workflows.admin.base import ConfigurationAdmin, person
+from workflows.admin.member_import import ImportPages
 from workflows.models import Audience, AudienceMember, Inclusion, Suppression
-from workflows.services import changes, member_files, rehearsal
+from workflows.services import changes, imports, member_files, rehearsal
 
 # So many members stand on the audience's own page; more have a list of theirs.
 _FEW = 50
@@ -36,7 +37,7 @@ class InclusionInline(admin.TabularInline[Inclusion, Audience]):
 
 
 @admin.register(Audience)
-class AudienceAdmin(ConfigurationAdmin[Audience]):
+class AudienceAdmin(ImportPages, ConfigurationAdmin[Audience]):
     change_form_template = "admin/workflows/audience/change_form.html"
     list_display = ("name", "members", "note")
     search_fields = ("name", "note")
@@ -74,6 +75,7 @@ class AudienceAdmin(ConfigurationAdmin[Audience]):
         if audience is not None:
             context["member_count"] = audience.member_count
             context["included_in"] = audience.included_in.select_related("audience")
+            context["may_import"] = imports.may_import(person(request))
             context["may_export"] = member_files.may_export(person(request))
         return super().render_change_form(request, context, *args, **kwargs)
 

@@ -7,6 +7,7 @@ from workflows.models.channel import AccessToken, Channel, ChannelSecret
 from workflows.models.delivery import DeadLetter, Delivery, DeliveryAttempt, MessagePart
 from workflows.models.digest import Digest, DigestEntry
 from workflows.models.item import Item
+from workflows.models.member_import import ImportMode, MemberImport
 from workflows.models.message import Message
 from workflows.models.pace import SendSlot
 from workflows.models.pause import SendingPause
@@ -35,8 +36,10 @@ __all__ = [
     "DeliveryAttempt",
     "Digest",
     "DigestEntry",
+    "ImportMode",
     "Inclusion",
     "Item",
+    "MemberImport",
     "Message",
     "MessagePart",
     "PolicyFile",

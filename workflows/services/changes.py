@@ -145,7 +145,7 @@ def ask(
             authored_by=by,
             payload=changes.dump(),
             barred=[change.key for change in changes.changes if change.model == "auth.user" and change.before],
-            rule=_strictest([policy.current().actions.rule(kind.kind) for kind in kinds]),
+            rule=strictest([policy.current().actions.rule(kind.kind) for kind in kinds]),
             previous=previous,
         )
 
@@ -160,7 +160,7 @@ def again(*, approval_id: int, by: User, reason: str) -> ApprovalRequest:
     return ask(ChangeSet.load(old.payload), by=by, reason=reason, action=old.action, previous=old)
 
 
-def _strictest(rules: Sequence[Rule]) -> Rule:
+def strictest(rules: Sequence[Rule]) -> Rule:
     """Where changes are of several kinds, the first rule with the most approvals and the longest wait of all."""
     return replace(
         rules[0],
