@@ -9,6 +9,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 from pytest_django import DjangoAssertNumQueries
 
+from audit.models import AuditEvent
+from compliance_bot.sandbox import Sandbox
 from tests import people, world
 from workflows.domain.errors import Invalid, StaleContent
 from workflows.domain.states import ApprovalState, MessageState, Verdict
@@ -17,12 +19,14 @@ from workflows.models import (
     Audience,
     AudienceMember,
     Channel,
+    Delivery,
     Inclusion,
+    Message,
     Suppression,
     Workflow,
     WorkflowVersion,
 )
-from workflows.services import approvals, audiences, changes, configuration, messages
+from workflows.services import approvals, audiences, changes, configuration, delivery, messages
 
 pytestmark = pytest.mark.django_db
 
@@ -58,6 +62,11 @@ def member(channel: Channel, address: str, *, group: bool = False, size: int | N
     return AudienceMember(
         audience=audience, channel=channel, label=address or "x", address=address, is_group=group, size=size
     )
+
+
+def message_state(message: Message) -> str:
+    message.refresh_from_db()
+    return message.state
 
 
 class TestNesting:
@@ -165,6 +174,25 @@ class TestSuppression:
         request = ApprovalRequest.objects.get()
         with pytest.raises(StaleContent):
             approvals.decide(approval_id=request.pk, verdict=Verdict.APPROVE, by=people.olivia(), reason="")
+
+    def test_one_that_comes_after_the_release_still_counts(self, wecom: Sandbox, alice: User) -> None:
+        everyone = world.members(world.app(alice, wecom.url), "ann", "bob", "cyd")
+        message = messages.submit(message_id=world.message(alice, everyone).pk, by=alice)
+        assert message.state == MessageState.RELEASED
+        suppress("bob")
+        delivery.dispatch(message.pk)
+        (call,) = wecom.company.messages()
+        assert sorted(call.shown_to) == ["ann", "cyd"]
+        assert (Delivery.objects.get(address="bob").state, message_state(message)) == ("cancelled", "partly_sent")
+        assert "never to be contacted" in AuditEvent.objects.get(what="delivery.cancelled").why
+
+    def test_a_message_to_nobody_but_suppressed_people_ends(self, wecom: Sandbox, alice: User) -> None:
+        everyone = world.members(world.app(alice, wecom.url), "ann")
+        message = messages.submit(message_id=world.message(alice, everyone).pk, by=alice)
+        suppress("ann", "wecom_app")
+        delivery.dispatch(message.pk)
+        assert wecom.company.messages() == []
+        assert message_state(message) == "cancelled"
 
     def test_lifting_one_waits_for_a_second_person_and_adding_one_does_not(
         self, alice: User, set_policy: Callable[[str], None]
