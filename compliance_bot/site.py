@@ -20,9 +20,8 @@ _ROOMS = (
     (
         _("Set up"),
         (
-            *("Source", "Channel", "Audience", "Suppression", "MessageTemplate", "CallbackApp"),
-            "SecretRef",
-            "PolicyOverride",
+            *("Source", "Channel", "Audience", "AudienceMember", "Suppression", "MessageTemplate", "CallbackApp"),
+            *("SecretRef", "PolicyOverride"),
         ),
     ),
     (_("Oversee"), ("AuditEvent", "AuditExport", "AuditReport", "AuditHold", "AuditPurgeGrant", "AuditSeal")),

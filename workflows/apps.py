@@ -11,7 +11,7 @@ class WorkflowsConfig(AppConfig):
         from audit import vocabulary
         from workflows import checks, roles, schedules, tracking, triggers  # noqa: F401 - importing checks, tracking registers
         from workflows.domain.events import DECISIONS, Event
-        from workflows.services import completeness, exports, messages, notices, policies  # noqa: F401 - they register themselves
+        from workflows.services import completeness, exports, imports, messages, notices, policies  # noqa: F401 - they register themselves
 
         vocabulary.declare(Event, urgent=DECISIONS, classes={vocabulary.DECISION: DECISIONS})
         notices.register()

@@ -19,7 +19,7 @@ _SEE_THE_LOOP = _in(
     "workflows",
     "view_workflow view_cadence view_source view_channel view_audience view_audiencemember view_run view_item "
     "view_digest view_message view_messagetemplate view_delivery view_approvalrequest view_standingapproval "
-    "view_sendingpause",
+    "view_sendingpause view_inclusion view_suppression",
 )
 
 _OVERSEE = _in(
@@ -35,11 +35,13 @@ PERMISSIONS: Mapping[str, list[str]] = {
         *_in("workflows", "add_cadence change_cadence delete_cadence add_audience change_audience"),
         *_in("workflows", "add_audiencemember change_audiencemember delete_audiencemember"),
         *_in("workflows", "add_messagetemplate change_messagetemplate delete_messagetemplate"),
+        *_in("workflows", "add_inclusion change_inclusion delete_inclusion add_suppression"),
         *_in("workflows", "add_message change_message submit_message add_standingapproval"),
     ],
     OFFICER: [
         *_SEE_THE_LOOP,
         *_in("workflows", "decide_approvalrequest revoke_standingapproval settle_delivery pause_sending"),
+        *_in("workflows", "add_suppression delete_suppression"),
         *_OVERSEE,
         *_in("audit", "add_audithold release_audithold"),
         *_in("audit", "view_auditreport add_auditreport change_auditreport"),

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit import checkpoints, completeness, context, forwarding, retention, sealing, verification
 from audit.export import jobs
-from workflows.services import alerts, clock, delivery, housekeeping, officers, queue, recalling, runs
+from workflows.services import alerts, clock, delivery, housekeeping, imports, officers, queue, recalling, runs
 from workflows.services import inbound as callbacks
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,11 @@ def forward(receiver: str, cause: dict[str, str]) -> None:
 def export(export_id: int, cause: dict[str, str]) -> None:
     with _under(cause):
         jobs.work(export_id)
+
+
+def import_members(import_id: int, cause: dict[str, str]) -> None:
+    with _under(cause):
+        imports.work(import_id)
 
 
 def ask_officers(approval_id: int, cause: dict[str, str]) -> None:

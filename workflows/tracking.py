@@ -14,12 +14,14 @@ from workflows.models import (
     Channel,
     ChannelSecret,
     DigestFeed,
+    Inclusion,
     MessageTemplate,
     PolicyFile,
     PolicyOverride,
     SecretRef,
     SendingPause,
     Source,
+    Suppression,
     WeComAccount,
     Workflow,
     WorkflowVersion,
@@ -38,6 +40,8 @@ track(AudienceMember)
 track(MessageTemplate)
 track(CallbackApp)
 track(WeComAccount)
+track(Inclusion)
+track(Suppression)
 track(SecretRef)
 track(PolicyOverride)
 track(User, exclude=["password", "last_login"], m2m=["groups", "user_permissions"])
@@ -55,6 +59,8 @@ watch(MessageTemplate)
 watch(DigestFeed)
 watch(CallbackApp)
 watch(WeComAccount)
+watch(Inclusion)
+watch(Suppression)
 watch(SecretRef, exclude=["rotated_at"])
 watch(PolicyOverride)
 watch_removal(WorkflowVersion)

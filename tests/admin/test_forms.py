@@ -126,6 +126,7 @@ class TestChannel:
 class TestAudience:
     def form(self, channel: Channel, **member: object) -> dict[str, object]:
         rows = {"members-TOTAL_FORMS": 1, "members-INITIAL_FORMS": 0, "name": "Desk"}
+        rows |= {"inclusions-TOTAL_FORMS": 0, "inclusions-INITIAL_FORMS": 0}
         fields = {"label": "Group", "channel": channel.pk, "address": "", "is_group": "on", "size": "", **member}
         return rows | {f"members-0-{name}": value for name, value in fields.items()}
 
@@ -136,7 +137,7 @@ class TestAudience:
     def test_a_person_without_an_address_is_refused_and_nothing_is_half_written(
         self, author: Client, alice: User
     ) -> None:
-        html = add(author, "audience", **self.form(world.robot(alice), is_group="", size=1))
+        html = add(author, "audience", **self.form(world.app(alice), is_group="", size=2, address="bob"))
         assert "A person needs an address and counts as 1." in html
         assert not Audience.objects.exists()
 

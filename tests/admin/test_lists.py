@@ -19,6 +19,7 @@ from workflows.admin import approval as approval_pages
 from workflows.models import (
     ApprovalRequest,
     Audience,
+    AudienceMember,
     Cadence,
     Channel,
     Delivery,
@@ -31,6 +32,7 @@ from workflows.models import (
     SendingPause,
     Source,
     StandingApproval,
+    Suppression,
     Workflow,
 )
 from workflows.services import approvals, messages, pauses, standing
@@ -39,6 +41,7 @@ pytestmark = pytest.mark.django_db
 
 OVERRIDABLE = [key for key in policy.KEYS if key.endswith((".quorum", ".delay_minutes", ".expires_after_hours"))]
 LISTS = [
+    *("audiencemember", "suppression"),
     *("approvalrequest", "audience", "channel", "delivery", "digest", "item", "message", "policyoverride", "run"),
     *("secretref", "sendingpause", "source", "standingapproval", "workflow"),
 ]
@@ -64,6 +67,7 @@ def one_more_of_everything(owner: User) -> None:
     group = world.audience(robot, name=f"Large {name}")
     flow = Workflow.objects.create(name=name, goal="G", owner=person, audience=group, state="active")
     Cadence.objects.create(workflow=flow, next_run_at=timezone.now() + timedelta(days=1))
+    Suppression.objects.create(address=name, reason="Asked for it")
     source = Source.objects.create(name=name, config={"url": "https://a.example"}, failing_since=timezone.now())
     world.item(source, name, seen_at=timezone.now())
     run = Run.objects.create(
@@ -124,6 +128,7 @@ def test_every_table_of_the_loop_was_in_the_lists_above(sam: User) -> None:
     for model in (
         ApprovalRequest,
         Audience,
+        AudienceMember,
         Channel,
         Delivery,
         Digest,
@@ -135,6 +140,7 @@ def test_every_table_of_the_loop_was_in_the_lists_above(sam: User) -> None:
         SendingPause,
         Source,
         StandingApproval,
+        Suppression,
         Workflow,
     ):
         assert model._default_manager.exists()
@@ -148,16 +154,8 @@ def test_only_configuration_is_deleted_from_a_page(client: Client) -> None:
         for model, page in admin.site._registry.items()
         if model._meta.app_label != "auth" and page.has_delete_permission(request)
     ]
-    configuration = {
-        "Audience",
-        "CallbackApp",
-        "WeComAccount",
-        "Channel",
-        "MessageTemplate",
-        "PolicyOverride",
-        "Source",
-        "Workflow",
-    }
+    reachable = {"Audience", "AudienceMember", "Suppression", "Channel", "CallbackApp", "WeComAccount"}
+    configuration = {*reachable, "MessageTemplate", "PolicyOverride", "Source", "Workflow"}
     assert set(deletable) == {f"workflows.{name}" for name in configuration}
 
 

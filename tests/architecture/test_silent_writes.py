@@ -41,6 +41,7 @@ ALLOWED: Mapping[str, str] = {
     # One step of a service that records the whole.
     "workflows/services/approvals.py: _move": "Its callers record which decision moved the request.",
     "workflows/services/collecting.py: _store": "Its caller records that the source was read, and how much was new.",
+    "workflows/services/imports.py: _move": "Its callers record the confirmation, the import or its failure.",
     "workflows/services/messages.py: _move": "Its callers record release, cancellation or return.",
     "workflows/services/messages.py: _store": "Its caller records the release.",
     "workflows/services/messages.py: abandon": "The run records that it failed, and cancelling is on the trail.",
@@ -53,6 +54,9 @@ ALLOWED: Mapping[str, str] = {
     "workflows/services/ledger.py: _begin_probe": "When a broken channel is tried; what comes of it is recorded.",
     "workflows/services/ledger.py: _without_the_saturated": "Waiting for a recipient's pace.",
     "workflows/services/ledger.py: hold_back": "Waiting for the pace.",
+    "workflows/services/imports.py: _tell": "How far a worker is; what comes of it is recorded.",
+    "workflows/services/imports.py: hand_out_again": "When a worker looks at the import again.",
+    "workflows/services/imports.py: work": "A worker's try; what comes of it is recorded.",
     "workflows/services/messages.py: look_again": "When a worker looks at the messages again.",
     "workflows/services/messages.py: wake": "When a worker looks at the message again.",
     "workflows/services/pacing.py: take": "A minute's memory of the pace; the attempt is recorded.",

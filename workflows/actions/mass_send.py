@@ -53,6 +53,8 @@ class MassSend:
     valid_until: datetime | None
     urgent: bool
     recipients: Sequence[Recipient]
+    suppressed: int
+    """Addresses of the audience that are left out, because they are never to be contacted."""
     channels: Sequence[ChannelFacts]
     renditions: Sequence[Rendition]
     attachments: Sequence[Attached]
@@ -73,6 +75,7 @@ class MassSendAction(Action[MassSend]):
             "people": people(subject.recipients),
             "recipients": [recipient.facts() for recipient in subject.recipients[:_LISTED]],
             "recipient_count": len(subject.recipients),
+            "suppressed": subject.suppressed,
             "recipients_sha256": digest_of_all(recipient.facts() for recipient in subject.recipients),
             "attachments": [asdict(attached) for attached in subject.attachments],
             "channels": [

@@ -1,7 +1,5 @@
 """Dead letters: what failed, was given up, or may have arrived. To be read, settled, sent again, exported."""
 
-import csv
-from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin
@@ -14,8 +12,9 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from audit import context, proof
+from audit import context
 from audit.recorder import record
+from workflows.admin import csv_file
 from workflows.admin.base import ReadOnlyAdmin, badge, link, person
 from workflows.domain.errors import WorkflowError
 from workflows.domain.events import Event
@@ -91,9 +90,8 @@ class DeadLetterAdmin(ReadOnlyAdmin[DeadLetter]):
         with transaction.atomic(), context.acting(person(request)):
             record(Event.DELIVERIES_EXPORTED, facts={"rows": queryset.count(), "query": request.GET.urlencode()})
         rows = queryset.select_related("message", "channel", "part").order_by("pk")
-        response = StreamingHttpResponse(_lines(rows), content_type="text/csv; charset=utf-8")
-        response["Content-Disposition"] = 'attachment; filename="dead-letters.csv"'
-        return response
+        cells = (_cells(row) for row in rows.iterator(chunk_size=1000))
+        return csv_file.download("dead-letters.csv", (*_COLUMNS, "last_try"), cells)
 
     @admin.display(description=gettext_lazy("message"), ordering="message")
     def of_message(self, obj: DeadLetter) -> str | SafeString:
@@ -114,20 +112,6 @@ def settle(request: HttpRequest, deliveries: list[int]) -> str:
         numbers = ", ".join(str(request.pk) for request in requests)
         return _("A second person decides first: request %(numbers)s.") % {"numbers": numbers}
     return ngettext("It is sent again.", "%(n)s are sent again.", len(deliveries)) % {"n": len(deliveries)}
-
-
-class _Echo:
-    """A file whose writing gives the line back."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
-def _lines(rows: models.QuerySet[DeadLetter]) -> Iterator[str]:
-    writer = csv.writer(_Echo())
-    yield "\ufeff" + str(writer.writerow([*_COLUMNS, "last_try"]))
-    for row in rows.iterator(chunk_size=1000):
-        yield str(writer.writerow([proof.neutral(cell) for cell in _cells(row)]))
 
 
 def _cells(row: Delivery) -> list[str]:

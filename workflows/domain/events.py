@@ -70,6 +70,12 @@ class Event(TextChoices):
     DELIVERIES_EXPORTED = "delivery.exported", _("Dead letters exported")
     DELIVERY_CANCELLED = "delivery.cancelled", _("Deliveries cancelled")
 
+    AUDIENCE_FILE_CHECKED = "audience.file_checked", _("Member file checked")
+    AUDIENCE_IMPORT_CONFIRMED = "audience.import_confirmed", _("Import of members confirmed")
+    AUDIENCE_IMPORTED = "audience.imported", _("Members imported")
+    AUDIENCE_IMPORT_FAILED = "audience.import_failed", _("Import of members failed")
+    AUDIENCE_EXPORTED = "audience.exported", _("Members exported")
+
     SENDING_PAUSED = "sending.paused", _("Sending paused")
     SENDING_RESUMED = "sending.resumed", _("Sending resumed")
 

@@ -105,6 +105,25 @@ class InboundState(TextChoices):
     IGNORED = "ignored", pgettext_lazy("inbound", "Noted")
 
 
+class ImportState(TextChoices):
+    CHECKED = "checked", pgettext_lazy("import", "Checked")
+    WAITING = "waiting", pgettext_lazy("import", "Waiting for approval")
+    QUEUED = "queued", pgettext_lazy("import", "Being imported")
+    APPLIED = "applied", pgettext_lazy("import", "Imported")
+    FAILED = "failed", pgettext_lazy("import", "Not imported")
+
+
+IMPORT_TRANSITIONS: Mapping[ImportState, frozenset[ImportState]] = {
+    ImportState.CHECKED: frozenset({ImportState.WAITING, ImportState.QUEUED, ImportState.APPLIED}),
+    ImportState.WAITING: frozenset({ImportState.QUEUED, ImportState.FAILED}),
+    ImportState.QUEUED: frozenset({ImportState.APPLIED, ImportState.FAILED}),
+    ImportState.APPLIED: frozenset(),
+    ImportState.FAILED: frozenset(),
+}
+IMPORT_CLOSED = frozenset({ImportState.APPLIED, ImportState.FAILED})
+"""Nothing more comes of it, and its file is gone."""
+
+
 class ApprovalState(TextChoices):
     PENDING = "pending", pgettext_lazy("approval", "Pending")
     APPROVED = "approved", pgettext_lazy("approval", "Approved")

@@ -2,13 +2,14 @@
 
 from workflows.models.approval import ApprovalDecision, ApprovalRequest
 from workflows.models.attachment import Attachment
-from workflows.models.audience import Audience, AudienceMember
+from workflows.models.audience import Audience, AudienceMember, Inclusion
 from workflows.models.channel import AccessToken, Channel, ChannelSecret
 from workflows.models.delivery import DeadLetter, Delivery, DeliveryAttempt, MessagePart
 from workflows.models.digest import Digest, DigestEntry
 from workflows.models.feed import DigestFeed
 from workflows.models.inbound import ApprovalCard, CallbackApp, InboundEvent, WeComAccount
 from workflows.models.item import Item
+from workflows.models.member_import import ImportMode, MemberImport
 from workflows.models.message import Message
 from workflows.models.pace import SendSlot
 from workflows.models.pause import SendingPause
@@ -18,6 +19,7 @@ from workflows.models.secret import SecretRef
 from workflows.models.snapshot import Snapshot
 from workflows.models.source import Source
 from workflows.models.standing import StandingApproval
+from workflows.models.suppression import Suppression
 from workflows.models.template import MessageTemplate
 from workflows.models.version import WorkflowVersion
 from workflows.models.workflow import Cadence, Workflow
@@ -40,8 +42,11 @@ __all__ = [
     "Digest",
     "DigestEntry",
     "DigestFeed",
+    "ImportMode",
     "InboundEvent",
+    "Inclusion",
     "Item",
+    "MemberImport",
     "Message",
     "MessagePart",
     "MessageTemplate",
@@ -54,6 +59,7 @@ __all__ = [
     "Snapshot",
     "Source",
     "StandingApproval",
+    "Suppression",
     "WeComAccount",
     "Workflow",
     "WorkflowVersion",

@@ -1,3 +1,6 @@
+from collections import defaultdict
+from collections.abc import Iterable
+
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -6,10 +9,11 @@ from django.utils.translation import gettext_lazy as _
 from workflows import channels
 from workflows.domain.audience import Recipient
 from workflows.models.channel import Channel
+from workflows.registry import UnknownKind
 
 
 class Audience(models.Model):
-    """Who a message is for."""
+    """Who a message is for: its own members, and those of the audiences that it includes."""
 
     name = models.CharField(_("name"), max_length=120, unique=True)
     note = models.CharField(_("note"), max_length=200, blank=True)
@@ -22,16 +26,73 @@ class Audience(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def resolve(self) -> list[Recipient]:
-        """The recipients as they are now, each once, in a stable order."""
-        members = self.members.select_related("channel").order_by("channel_id", "address")
-        return [member.as_recipient() for member in members]
+
+class InclusionQuerySet(models.QuerySet["Inclusion"]):
+    """How audiences hang together. There are few of them: one query reads all inclusions."""
+
+    def below(self, *audiences: int) -> set[int]:
+        """These audiences and whatever they include, however deep. A circle ends where it began."""
+        return _reached(audiences, self.values_list("audience_id", "included_id"))
+
+    def above(self, *audiences: int) -> set[int]:
+        """These audiences and whatever includes them."""
+        return _reached(audiences, self.values_list("included_id", "audience_id"))
+
+
+def _reached(start: Iterable[int], steps: Iterable[tuple[int, int]]) -> set[int]:
+    following = defaultdict(list)
+    for one, other in steps:
+        following[one].append(other)
+    reached, ahead = set(start), list(start)
+    while ahead:
+        new = set(following[ahead.pop()]) - reached
+        reached |= new
+        ahead.extend(new)
+    return reached
+
+
+class Inclusion(models.Model):
+    """One audience inside another: whoever belongs to it receives what is for the other."""
+
+    audience = models.ForeignKey(Audience, on_delete=models.CASCADE, related_name="inclusions")
+    included = models.ForeignKey(
+        Audience, on_delete=models.PROTECT, related_name="included_in", verbose_name=_("includes")
+    )
+
+    objects = InclusionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("included audience")
+        verbose_name_plural = _("included audiences")
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["audience", "included"],
+                name="included_once",
+                violation_error_message=_("This audience is included already."),
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(audience=models.F("included")),
+                name="included_is_another",
+                violation_error_message=_("An audience cannot include itself."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.audience} ⊃ {self.included}"
+
+    def clean(self) -> None:
+        """A circle would do no harm when recipients are resolved, but nobody means one."""
+        if self.audience_id and self.included_id and self.audience_id in Inclusion.objects.below(self.included_id):
+            raise ValidationError(
+                {"included": _("This would be a circle: that audience includes this one. Choose another.")}
+            )
 
 
 class AudienceMember(models.Model):
-    """One address: a group that a robot speaks to, or a person."""
+    """One address: a group that a robot speaks to, a department or tag, or a person."""
 
-    audience = models.ForeignKey(Audience, on_delete=models.CASCADE, related_name="members")
+    audience = models.ForeignKey(Audience, on_delete=models.CASCADE, related_name="members", verbose_name=_("audience"))
     channel = models.ForeignKey(Channel, on_delete=models.PROTECT, verbose_name=_("channel"))
     label = models.CharField(_("name"), max_length=120)
     address = models.CharField(
@@ -75,30 +136,50 @@ class AudienceMember(models.Model):
         return self.label
 
     def clean(self) -> None:
-        if self.channel_id and self._channel_is_a_group() and (self.address or not self.is_group):
+        """The address in the one form that its channel knows, so that nobody is there twice."""
+        adapter = adapter_of(self.channel) if self.channel_id else None
+        if adapter is None:
+            return
+        if adapter.speaks_to_a_group and (self.address or not self.is_group):
             raise ValidationError(
                 _("A group robot speaks to its whole group: leave the address empty and mark it as a group.")
             )
+        try:
+            self.address = adapter.clean_address(self.address)
+        except ValueError as error:
+            raise ValidationError({"address": str(error)}) from error
+        if not self.is_group:
+            self._clean_person(adapter)
 
-    def _channel_is_a_group(self) -> bool:
-        return any(kind.kind == self.channel.kind and kind.speaks_to_a_group for kind in channels.registry)
+    def _clean_person(self, adapter: channels.Channel) -> None:
+        if adapter.is_group(self.address):
+            raise ValidationError({"is_group": _("Many people are behind this address: mark it as a group.")})
+        if not self.address or self.size not in (None, 1):
+            raise ValidationError(_("A person needs an address and counts as 1."))
+        self.size = 1
 
     def as_recipient(self) -> Recipient:
-        """A "person" behind a group robot would be a way round the gate: the whole group reads it, of unknown size."""
-        if self._channel_is_a_group() and (self.address or not self.is_group):
-            return Recipient(
-                channel_id=self.channel_id,
-                channel=self.channel.name,
-                address=self.address,
-                label=self.label,
-                is_group=True,
-                size=None,
-            )
+        """A "person" behind an address of many would be a way round the gate: all of them read it.
+
+        So they count as a group of unknown size; and so does whatever is behind an address that a robot does not have.
+        """
+        adapter = adapter_of(self.channel)
+        stands_for_many = adapter is None or adapter.is_group(self.address)
+        has_no_address = adapter is not None and adapter.speaks_to_a_group
+        is_misdeclared = stands_for_many and (not self.is_group or (has_no_address and self.address != ""))
         return Recipient(
             channel_id=self.channel_id,
             channel=self.channel.name,
             address=self.address,
             label=self.label,
-            is_group=self.is_group,
-            size=self.size,
+            is_group=self.is_group or stands_for_many,
+            size=None if is_misdeclared else self.size,
         )
+
+
+def adapter_of(channel: Channel) -> channels.Channel | None:
+    """None for a kind that this version does not have: sending through it will say so."""
+    try:
+        return channels.registry.get(channel.kind)
+    except UnknownKind:
+        return None

@@ -103,9 +103,14 @@ def _in_context(found: Sequence[Change], *, by: User, bulk: bool) -> ChangeSet:
 
 
 def _is_in_service(change: Change) -> bool:
-    """Whether an active workflow depends on it. A secret has a risky action of its own."""
+    """Whether an active workflow depends on it. A secret has a risky action of its own.
+
+    Whoever lifts a suppression reaches into every audience; whoever adds one must not have to wait.
+    """
     if change.model == "workflows.secretref":
         return False
+    if change.model == "workflows.suppression":
+        return change.before is not None
     was_active = change.model == "workflows.workflow" and change.was("state") == "active"
     return was_active or configuration.affected_by(change).filter(state="active").exists()
 
@@ -140,7 +145,7 @@ def ask(
             authored_by=by,
             payload=changes.dump(),
             barred=[change.key for change in changes.changes if change.model == "auth.user" and change.before],
-            rule=_strictest([policy.current().actions.rule(kind.kind) for kind in kinds]),
+            rule=strictest([policy.current().actions.rule(kind.kind) for kind in kinds]),
             previous=previous,
         )
 
@@ -155,7 +160,7 @@ def again(*, approval_id: int, by: User, reason: str) -> ApprovalRequest:
     return ask(ChangeSet.load(old.payload), by=by, reason=reason, action=old.action, previous=old)
 
 
-def _strictest(rules: Sequence[Rule]) -> Rule:
+def strictest(rules: Sequence[Rule]) -> Rule:
     """Where changes are of several kinds, the first rule with the most approvals and the longest wait of all."""
     return replace(
         rules[0],

@@ -12,7 +12,7 @@ from audit import context, forwarding, reports, sealing
 from audit.export import jobs
 from workflows.domain.states import MessageState, WorkflowState
 from workflows.models import ApprovalRequest, Cadence, Message
-from workflows.services import approvals, delivery, inbound, ledger, messages, runs
+from workflows.services import approvals, delivery, imports, inbound, ledger, messages, runs
 from workflows.services.queue import enqueue
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ def tick() -> None:
     _each("seal", [now], sealing.seal_due)
     _each("receiver", forwarding.due(now), lambda name: _forward(name, now))
     _each("report", reports.due(now), lambda report: reports.start(report, now))
+    _each("import", imports.due(now), lambda job: imports.hand_out_again(job, now))
     _each("export", jobs.due(now), lambda export: _prepare(export, now))
 
 

@@ -3,7 +3,7 @@
 ``digest`` changes whenever any of that does; each configuration that was ever in use is kept as a version.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, time
 from typing import Any
 
@@ -12,33 +12,54 @@ from django.utils import timezone
 
 from audit import context
 from workflows.domain.canonical import digest as digest_of
+from workflows.domain.canonical import digest_of_all
 from workflows.domain.changes import Change
-from workflows.models import AudienceMember, Channel, SecretRef, Workflow, WorkflowVersion
+from workflows.models import Audience, AudienceMember, Channel, Inclusion, SecretRef, Workflow, WorkflowVersion
 
 _WORKFLOW = ("name", "goal", "contract", "state", "time_zone", "language", "max_entries", "max_age_days")
 _SOURCE = ("id", "name", "kind", "config", "weight", "enabled")
 _CADENCE = ("id", "digest_kind", "pattern", "every_minutes", "window_start", "window_end", "at", "days", "enabled")
 _MEMBER = ("id", "label", "address", "is_group", "size")
+# So many members are listed, and compared one by one; the digest covers them all.
+LISTED = 1_000
 _CHANNEL = ("id", "name", "kind", "config", "per_minute", "enabled")
 
 
 def content(workflow: Workflow) -> dict[str, Any]:
     """As it is in the database now. A secret is named, with the time its value was stored; never the value."""
     now = Workflow.objects.select_related("owner", "audience", "template").get(pk=workflow.pk)
-    members = AudienceMember.objects.filter(audience__workflow=now).select_related("channel").order_by("pk")
-    channels = Channel.objects.filter(audiencemember__audience__workflow=now).distinct().order_by("pk")
+    audiences = Inclusion.objects.below(now.audience_id) if now.audience_id else set()
+    members = AudienceMember.objects.filter(audience__in=audiences).order_by("pk")
+    channels = Channel.objects.filter(pk__in=members.order_by().values("channel")).order_by("pk")
+    included = Audience.objects.filter(pk__in=audiences - {now.audience_id}).values_list("name", flat=True)
     return {
         "workflow": {
             **_plain(now, _WORKFLOW),
             "owner": now.owner.get_username(),
             "audience": now.audience and now.audience.name,
             "template": now.template and f"{now.template.name}\n\n{now.template.body}",
+            "includes": ", ".join(included),
+            **_unlisted(members),
         },
         "sources": [_plain(source, _SOURCE) for source in now.sources.order_by("name")],
         "cadences": [_plain(cadence, _CADENCE) for cadence in now.cadences.order_by("pk")],
-        "audience": [{**_plain(member, _MEMBER), "channel": member.channel.name} for member in members],
+        "audience": list(_members(members[:LISTED])),
         "channels": [{**_plain(channel, _CHANNEL), "secrets": _secrets(channel)} for channel in channels],
     }
+
+
+def _members(members: models.QuerySet[AudienceMember]) -> Iterator[dict[str, Any]]:
+    for row in members.values(*_MEMBER, "channel__name"):
+        channel = row.pop("channel__name")
+        yield {**row, "channel": channel}
+
+
+def _unlisted(members: models.QuerySet[AudienceMember]) -> dict[str, Any]:
+    """What stands for the members of a large audience that are not listed by themselves."""
+    count = members.count()
+    if count <= LISTED:
+        return {}
+    return {"further_members": count - LISTED, "further_members_sha256": digest_of_all(_members(members[LISTED:]))}
 
 
 def _plain(row: models.Model, names: Iterable[str]) -> dict[str, Any]:
@@ -64,31 +85,47 @@ _PATHS: Mapping[str, str] = {
     "workflows.workflow": "pk",
     "workflows.cadence": "cadences",
     "workflows.source": "sources",
-    "workflows.audience": "audience",
     "workflows.messagetemplate": "template",
-    "workflows.audiencemember": "audience__members",
-    "workflows.channel": "audience__members__channel",
-    "workflows.channelsecret": "audience__members__channel__secrets",
-    "workflows.secretref": "audience__members__channel__secrets__secret",
+}
+# by the path from the audience to it,
+_AUDIENCE_PATHS: Mapping[str, str] = {
+    "workflows.audience": "pk",
+    "workflows.inclusion": "inclusions",
+    "workflows.audiencemember": "members",
+    "workflows.channel": "members__channel",
+    "workflows.channelsecret": "members__channel__secrets",
+    "workflows.secretref": "members__channel__secrets__secret",
 }
 # and where it is part of another, by that one: it may be gone, or have moved.
 _OWNERS: Mapping[str, tuple[str, str]] = {
     "workflows.cadence": ("workflow", "pk"),
-    "workflows.audiencemember": ("audience", "audience"),
-    "workflows.channelsecret": ("channel", "audience__members__channel"),
+    "workflows.inclusion": ("audience", "pk"),
+    "workflows.audiencemember": ("audience", "pk"),
+    "workflows.channelsecret": ("channel", "members__channel"),
 }
 
 
 def affected_by(change: Change) -> models.QuerySet[Workflow]:
     """The workflows whose configuration the object is or was part of. Ask after the change is made."""
-    path = _PATHS.get(change.model)
-    if path is None:
-        return Workflow.objects.none()
+    if change.model in _PATHS:
+        return Workflow.objects.filter(_leads_to(change, _PATHS[change.model])).distinct()
+    if change.model in _AUDIENCE_PATHS:
+        return _speaking_to(Audience.objects.filter(_leads_to(change, _AUDIENCE_PATHS[change.model])))
+    return Workflow.objects.none()
+
+
+def _leads_to(change: Change, path: str) -> models.Q:
     asked = models.Q(**{path: change.key})
     if change.model in _OWNERS:
         name, to = _OWNERS[change.model]
         asked |= models.Q(**{f"{to}__in": [key for key in (change.was(name), change.becomes(name)) if key]})
-    return Workflow.objects.filter(asked).distinct()
+    return asked
+
+
+def _speaking_to(audiences: models.QuerySet[Audience]) -> models.QuerySet[Workflow]:
+    """The workflows whose audience is one of these, or includes one."""
+    keys = audiences.order_by().values_list("pk", flat=True).distinct()
+    return Workflow.objects.filter(audience__in=Inclusion.objects.above(*keys))
 
 
 def note_affected(changes: Iterable[Change]) -> None:
@@ -100,7 +137,8 @@ def note_affected(changes: Iterable[Change]) -> None:
 
 def note_secret(secret: SecretRef) -> None:
     """The same for a value that was replaced."""
-    for workflow in Workflow.objects.filter(**{_PATHS["workflows.secretref"]: secret}).distinct().order_by("pk"):
+    users = Audience.objects.filter(**{_AUDIENCE_PATHS["workflows.secretref"]: secret})
+    for workflow in _speaking_to(users).order_by("pk"):
         note(workflow)
 
 

@@ -21,7 +21,7 @@ from audit.recorder import record
 from audit.retention import older_than
 from audit.vocabulary import TrailEvent
 from compliance_bot.guardrails import policy
-from workflows.domain.states import DELIVERY_OPEN, OFFER_TAKEN, RUN_ACTIVE, InboundState, MessageState
+from workflows.domain.states import DELIVERY_OPEN, OFFER_TAKEN, RUN_ACTIVE, ImportState, InboundState, MessageState
 from workflows.models import (
     Attachment,
     Delivery,
@@ -30,6 +30,7 @@ from workflows.models import (
     DigestEntry,
     InboundEvent,
     Item,
+    MemberImport,
     MessagePart,
     Run,
     Workflow,
@@ -37,6 +38,8 @@ from workflows.models import (
 
 # Rows removed in one transaction: longer ones would keep everybody else waiting.
 BATCH = 1_000
+# A file of members that nobody confirmed holds addresses for nothing.
+_UNCONFIRMED_DAYS = 1
 _FINISHED = (MessageState.SENT, MessageState.PARTLY_SENT, MessageState.FAILED, MessageState.CANCELLED)
 
 
@@ -81,6 +84,14 @@ def _chores(now: datetime) -> Iterator[_Chore]:
         .filter(received_at__lt=now - timedelta(days=keep.runs))
         .values_list("pk"),
         remove=_raw(InboundEvent),
+    )
+    yield _Chore(
+        name="imports",
+        why=older_than(_UNCONFIRMED_DAYS),
+        rows=MemberImport.objects.filter(
+            state=ImportState.CHECKED, uploaded_at__lt=now - timedelta(days=_UNCONFIRMED_DAYS)
+        ).values_list("pk"),
+        remove=_raw(MemberImport),
     )
     yield _Chore(
         name="queue",

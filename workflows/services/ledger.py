@@ -36,7 +36,8 @@ from workflows.domain.states import (
     MessageState,
     Priority,
 )
-from workflows.models import ApprovalRequest, Channel, Delivery, DeliveryAttempt, Message
+from workflows.models import ApprovalRequest, Channel, Delivery, DeliveryAttempt, Message, Suppression
+from workflows.models.suppression import folded
 from workflows.services import messages, pacing, pauses, standing
 from workflows.services.queue import enqueue
 
@@ -121,7 +122,7 @@ def _next_wave(message: Message, now: datetime) -> Wave | None:
     while (
         first := _due(message.pk, now).select_related("channel", "part").order_by("not_before", "id").first()
     ) is not None:
-        rows = _rows_with(first, now)
+        rows = _without_the_suppressed(message, _rows_with(first, now))
         loads = _loads(message, first, rows)
         if not loads:
             return None  # another worker takes them at this moment, or their recipients have had enough for now
@@ -232,6 +233,24 @@ def _without_the_saturated(rows: list[Delivery], adapter: channels.Channel, now:
                 Delivery.objects.filter(pk=row.pk).update(not_before=max(full[row.address], now - window) + window)
         rows = [row for row in rows if row.address not in full]
     return rows
+
+
+def _without_the_suppressed(message: Message, rows: list[Delivery]) -> list[Delivery]:
+    """Whoever asked not to be contacted after the release is not, either. A parcel that is repeated stays as it was."""
+    if not rows or rows[0].parcel is not None:
+        return rows
+    address_of = {row.pk: folded(row.address) for row in rows}
+    kinds = ("", rows[0].channel.kind)
+    suppressed = Suppression.objects.filter(address__in=set(address_of.values()), channel_kind__in=kinds)
+    never = set(suppressed.values_list("address", flat=True))
+    gone = {pk for pk, address in address_of.items() if address in never}
+    if gone:
+        why = _("the address is never to be contacted")
+        Delivery.objects.filter(pk__in=gone, state__in=sorted(DELIVERY_DUE)).update(
+            state=DeliveryState.CANCELLED, not_before=None, code="suppressed", detail=why
+        )
+        record(Event.DELIVERY_CANCELLED, target=message, why=why, facts={"suppressed": len(gone)})
+    return [row for row in rows if row.pk not in gone]
 
 
 def _loads(message: Message, first: Delivery, rows: Sequence[Delivery]) -> list[Load]:

@@ -48,7 +48,7 @@ from workflows.models import (
     StandingApproval,
 )
 from workflows.registry import UnknownKind
-from workflows.services import approvals, drafts, secrets, standing
+from workflows.services import approvals, audiences, drafts, secrets, standing
 from workflows.services.queue import enqueue
 from workflows.services.reasons import clean_reason
 
@@ -155,7 +155,7 @@ def submit_digest(message: Message, *, requested_by: User) -> Message:
 
 
 def _put_before_gate(
-    message_id: int, requested_by: User, gate_of: Callable[[Message, Sequence[Recipient]], "_Gate"]
+    message_id: int, requested_by: User, gate_of: Callable[[Message, Sequence[Recipient]], "Gate"]
 ) -> Message:
     message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
     if message.state != MessageState.DRAFT:
@@ -216,7 +216,7 @@ def _request_of(message: Message | None) -> ApprovalRequest | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Gate:
+class Gate:
     """Whether a message needs approval, in words that the message keeps. ``standing``: what approves it already."""
 
     needs_approval: bool
@@ -224,31 +224,40 @@ class _Gate:
     standing: StandingApproval | None = None
 
 
-def _gate(message: Message, recipients: Sequence[Recipient]) -> _Gate:
+def judge(recipients: Sequence[Recipient]) -> Gate:
+    """Whether the policy wants a second person before anything goes to these."""
     rules = policy.current().actions
     reasons = mass_send_reasons(recipients, min_recipients=rules.mass_send_min_recipients)
     if not reasons:
-        return _Gate(needs_approval=False, text=_("Open: not a mass send."))
+        return Gate(needs_approval=False, text=_("Open: not a mass send."))
     text = "; ".join(reasons)
     if not rules.needs_approval(ACTION):
         asks_none = _("Open: the policy asks for no approval (%(why)s).") % {"why": text}
-        return _Gate(needs_approval=False, text=asks_none)
-    return _Gate(needs_approval=True, text=_("Mass send: %(why)s.") % {"why": text})
+        return Gate(needs_approval=False, text=asks_none)
+    return Gate(needs_approval=True, text=_("Mass send: %(why)s.") % {"why": text})
 
 
-def _gate_of_digest(message: Message, recipients: Sequence[Recipient]) -> _Gate:
+def _gate(message: Message, recipients: Sequence[Recipient]) -> Gate:
+    return judge(recipients)
+
+
+def _gate_of_digest(message: Message, recipients: Sequence[Recipient]) -> Gate:
     """A standing approval is asked only where one is needed, and covers only what the workflow's audience gets."""
-    gate, workflow = _gate(message, recipients), message.workflow
+    gate, workflow = judge(recipients), message.workflow
     if not gate.needs_approval or workflow is None or workflow.audience_id != message.audience_id:
         return gate
     cover = standing.covering(workflow, timezone.now())
     text = cover.text if cover.standing else f"{gate.text} {cover.text}".rstrip()
-    return _Gate(needs_approval=True, text=text, standing=cover.standing)
+    return Gate(needs_approval=True, text=text, standing=cover.standing)
 
 
 def describe(message: Message) -> MassSend:
     """What would leave if the message left now. Raises Invalid, naming the field, where nothing could."""
-    recipients = message.audience.resolve()
+    resolved = audiences.resolve(message.audience)
+    recipients = resolved.recipients
+    if not recipients and resolved.suppressed:
+        named = {"name": message.audience}
+        raise Invalid(_("Everybody in the audience “%(name)s” is suppressed.") % named, field="audience")
     if not recipients:
         raise Invalid(_("The audience “%(name)s” has no members.") % {"name": message.audience}, field="audience")
     used = Channel.objects.filter(pk__in={recipient.channel_id for recipient in recipients})
@@ -268,6 +277,7 @@ def describe(message: Message) -> MassSend:
         valid_until=message.valid_until,
         urgent=message.urgent,
         recipients=recipients,
+        suppressed=resolved.suppressed,
         channels=facts,
         renditions=[Rendition(kind=kind, channels=pks, parts=parts) for (kind, parts), pks in alike.items()],
         attachments=content.attachments,

@@ -24,7 +24,7 @@ from workflows.domain.errors import Invalid, NotPermitted, ReasonRequired, Stale
 from workflows.domain.events import Event
 from workflows.domain.states import ApprovalState, WorkflowState
 from workflows.models import ApprovalRequest, Message, StandingApproval, Workflow
-from workflows.services import approvals, configuration
+from workflows.services import approvals, audiences, configuration
 from workflows.services.reasons import clean_reason
 
 ACTION: Final = StandingApprovalAction.kind
@@ -117,7 +117,7 @@ def _rule() -> Rule:
 
 
 def _reach(workflow: Workflow) -> int | None:
-    return people(workflow.audience.resolve()) if workflow.audience else 0
+    return people(audiences.resolve(workflow.audience).recipients) if workflow.audience else 0
 
 
 # Granting

@@ -32,6 +32,11 @@ _NESTED = {
     "store": gettext_lazy("store"),
     "rotated_at": gettext_lazy("value stored at"),
 }
+_COMPUTED = {
+    "includes": gettext_lazy("included audiences"),
+    "further_members": gettext_lazy("further members"),
+    "further_members_sha256": gettext_lazy("further members, SHA-256"),
+}
 _HOW = {"added": gettext_lazy("added"), "removed": gettext_lazy("removed"), "changed": gettext_lazy("changed")}
 
 
@@ -65,7 +70,7 @@ def _verbose_name(part: str, name: str) -> str:
     try:
         return str(_MODELS[part]._meta.get_field(name).verbose_name)  # type: ignore[union-attr]
     except FieldDoesNotExist:
-        return name
+        return str(_COMPUTED.get(name, name))
 
 
 @register.simple_tag

@@ -1,4 +1,4 @@
-// Keeps a message's delivery counts current while it is on its way.
+// Keeps counts current while something is on its way: a message's deliveries, an import's rows.
 "use strict";
 
 (() => {
