@@ -95,6 +95,19 @@ class TestThePage:
         client.post(url(audience, "delete"), {"post": "yes"})
         assert Audience.objects.exists()
 
+    def test_a_whole_list_of_members_is_not_deleted_with_one_click(
+        self, alice: User, app: Channel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(changes, "MOST", 2)
+        audience = world.members(app, "ann", "bob", "cyd")
+        keys = list(audience.members.values_list("pk", flat=True))
+        members, client = reverse("admin:workflows_audiencemember_changelist"), browser(alice)
+        data = {"action": "delete_selected", "_selected_action": keys, "post": "yes"}
+        assert "At most 2 members are deleted at once" in client.post(members, data).content.decode()
+        assert audience.members.count() == 3
+        few = client.post(members, {**data, "_selected_action": keys[:2]})
+        assert "This needs a second person" in few.content.decode()
+
 
 class TestDryRun:
     def test_tells_who_would_receive_by_channel_who_is_left_out_and_why_it_is_a_mass_send(

@@ -24,10 +24,11 @@ from workflows.models import (
     Channel,
     Inclusion,
     MemberImport,
+    Snapshot,
     Workflow,
     WorkflowVersion,
 )
-from workflows.services import approvals, clock, housekeeping, imports, member_files
+from workflows.services import approvals, clock, housekeeping, imports, member_files, snapshots
 
 pytestmark = pytest.mark.django_db
 HEAD = "channel,address,label,is_group,size\n"
@@ -262,6 +263,19 @@ class TestSecondPerson:
         imports.work(job.pk)
         request.refresh_from_db()
         assert (request.state, addresses(staff)) == (ApprovalState.EXECUTED, ["bob", "cyd"])
+
+    def test_can_take_it_back_by_a_rollback(self, in_service: Workflow, alice: User, staff: Audience) -> None:
+        before = list(staff.members.order_by("pk").values())
+        job = confirm(upload(staff, lines("bob", "cyd", label="X"), alice, "replace"), alice)
+        approve()
+        imports.work(job.pk)
+        assert addresses(staff) == ["bob", "cyd"]
+        snapshot = Snapshot.objects.get()
+        back = snapshots.roll_back(snapshot_id=snapshot.pk, by=alice, reason="The wrong file")
+        approvals.decide(approval_id=back.pk, verdict=Verdict.APPROVE, by=people.oscar(), reason="Seen")
+        back.refresh_from_db()
+        assert back.state == ApprovalState.EXECUTED, back.outcome
+        assert list(staff.members.order_by("pk").values()) == before
 
     def test_decides_on_the_size_of_a_group(
         self, in_service: Workflow, alice: User, staff: Audience, app: Channel

@@ -55,12 +55,11 @@ class AudienceAdmin(ImportPages, ConfigurationAdmin[Audience]):
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """More than anybody could look through are not deleted along with their audience."""
-        most = changes.MOST
-        crowded = [audience for audience in objs if audience.members.all()[: most + 1].count() > most]
+        crowded = [audience for audience in objs if _are_too_many(audience.members.all())]
         if not crowded:
             return super().get_deleted_objects(objs, request)
         text = _("“%(name)s” has more than %(most)s members: import a file without rows in their place first.")
-        return [], {}, set(), [text % {"name": audience, "most": most} for audience in crowded]
+        return [], {}, set(), [text % {"name": audience, "most": changes.MOST} for audience in crowded]
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
@@ -103,6 +102,11 @@ class AudienceAdmin(ImportPages, ConfigurationAdmin[Audience]):
         return int(obj.member_count)
 
 
+def _are_too_many(members: models.QuerySet[AudienceMember]) -> bool:
+    """To be deleted at once."""
+    return members.order_by()[: changes.MOST + 1].count() > changes.MOST
+
+
 @admin.register(AudienceMember)
 class AudienceMemberAdmin(ConfigurationAdmin[AudienceMember]):
     """The members of all audiences, in the order in which they came: that stays fast however many they are."""
@@ -116,6 +120,13 @@ class AudienceMemberAdmin(ConfigurationAdmin[AudienceMember]):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"audience": request.GET.get("audience", "")}
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """A whole list can be chosen with one click; it is replaced by a file instead."""
+        if not isinstance(objs, models.QuerySet) or not _are_too_many(objs):
+            return super().get_deleted_objects(objs, request)
+        text = _("At most %(most)s members are deleted at once: import a file of those who stay instead.")
+        return [], {}, set(), [text % {"most": changes.MOST}]
 
 
 class SuppressionForm(forms.ModelForm[Suppression]):

@@ -7,6 +7,7 @@ many are removed - the file needs as one request. It is judged by the same rules
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -21,12 +22,13 @@ from audit.recorder import Outcome, record
 from compliance_bot.guardrails import policy
 from workflows.actions import ChangeAction
 from workflows.actions.member_import import Import, MemberImportAction
+from workflows.domain.changes import Change
 from workflows.domain.errors import Invalid, NotPermitted, ReasonRequired, StaleContent, WorkflowError, WrongState
 from workflows.domain.events import Event
 from workflows.domain.states import IMPORT_TRANSITIONS, ApprovalState, ImportState, allowed_from
 from workflows.domain.text import strip_invisible
-from workflows.models import ApprovalRequest, Audience, AudienceMember, MemberImport
-from workflows.services import approvals, changes, configuration, import_plans, member_files
+from workflows.models import ApprovalRequest, Audience, AudienceMember, MemberImport, Snapshot
+from workflows.services import approvals, changes, configuration, import_plans, member_files, rows
 from workflows.services.import_plans import Plan
 from workflows.services.member_files import Reading
 from workflows.services.queue import enqueue
@@ -207,7 +209,7 @@ def work(import_id: int) -> None:
         try:
             if job.attempts >= _MOST_ATTEMPTS:
                 raise WrongState(_("It was begun too often and never finished: the server's log says why."))
-            reading = member_files.read(bytes(job.content), lambda rows: _tell(import_id, rows))
+            reading = member_files.read(bytes(job.content), lambda done: _tell(import_id, done))
             _finish(import_id, reading)
         except WorkflowError as error:
             with transaction.atomic():
@@ -215,9 +217,9 @@ def work(import_id: int) -> None:
                 approvals.finish(job, ApprovalState.FAILED, str(error))
 
 
-def _tell(import_id: int, rows: int) -> None:
+def _tell(import_id: int, done: int) -> None:
     """How far a worker is, for the page that waits."""
-    MemberImport.objects.filter(pk=import_id).update(progress=rows)
+    MemberImport.objects.filter(pk=import_id).update(progress=done)
 
 
 @transaction.atomic
@@ -226,24 +228,41 @@ def _finish(import_id: int, reading: Reading) -> None:
     if job.state != ImportState.QUEUED:
         return  # another worker was faster
     plan = import_plans.as_shown(job, reading)
-    if changes.needing_approval(import_plans.as_changes(plan, job.uploaded_by)):
-        _require_approved(job, plan)
+    request = _approved(job, plan)
+    if request is None and changes.needing_approval(import_plans.as_changes(plan, job.uploaded_by)):
+        raise NotPermitted(_("This needs a second person by now: upload the file again."))
     _move(job, ImportState.APPLIED)
     _write(job, plan)
+    if request is not None and plan.size <= changes.MOST:
+        _keep_snapshot(request, plan)
     approvals.finish(job, ApprovalState.EXECUTED, "")
 
 
-def _require_approved(job: MemberImport, plan: Plan) -> None:
-    """The last look: what would be written is what somebody approved. A workflow may have been activated meanwhile."""
-    approved = ApprovalRequest.objects.filter(
+def _approved(job: MemberImport, plan: Plan) -> ApprovalRequest | None:
+    """The request by which somebody approved the very rows that would be written."""
+    return ApprovalRequest.objects.filter(
         action=ACTION,
         subject_type=MemberImport._meta.label_lower,
         subject_id=str(job.pk),
         state=ApprovalState.EXECUTING,
         preview__plan_sha256=plan.digest,
+    ).first()
+
+
+def _keep_snapshot(request: ApprovalRequest, plan: Plan) -> None:
+    """The way back, as after any approved change; more rows than a request can show go back by a file."""
+    before = [*plan.removed, *(before for before, _after in plan.changed)]
+    Snapshot.objects.create(
+        request=request,
+        taken_at=timezone.now(),
+        before=[asdict(_was(member)) for member in before],
+        created=[[AudienceMember._meta.label_lower, member.pk] for member in plan.added],
     )
-    if not approved.exists():
-        raise NotPermitted(_("This needs a second person by now: upload the file again."))
+
+
+def _was(member: AudienceMember) -> Change:
+    label = AudienceMember._meta.label_lower
+    return Change(model=label, key=member.pk, label=str(member), before=rows.of(member), after=None)
 
 
 def _write(job: MemberImport, plan: Plan) -> None:
@@ -260,8 +279,8 @@ def _write(job: MemberImport, plan: Plan) -> None:
     )
     gone = [member.pk for member in plan.removed]
     for start in range(0, len(gone), 1_000):
-        rows = AudienceMember.objects.filter(pk__in=gone[start : start + 1_000])
-        rows._raw_delete(rows.db)
+        batch = AudienceMember.objects.filter(pk__in=gone[start : start + 1_000])
+        batch._raw_delete(batch.db)
     facts, first = _facts(job), {"first": plan.first}
     record(Event.AUDIENCE_IMPORTED, target=job.audience, why=job.reason, facts=facts, erasable=first)
     configuration.note_affected([import_plans.whole(job.audience)])
