@@ -19,6 +19,8 @@ from workflows.domain.wording import Value, Variable, WordingError
 from workflows.models import Audience, MessageTemplate
 from workflows.services import messages, previews
 
+_LONGEST_BODY = 50_000
+
 
 class UseForm(forms.Form):
     """A field for each variable of a template, and what every message needs."""
@@ -103,7 +105,7 @@ class MessageTemplateAdmin(ConfigurationAdmin[MessageTemplate]):
 
 def _content(request: HttpRequest) -> Content:
     """The words of the form, with samples in their places. Raises WordingError."""
-    subject, body = request.POST.get("subject", "")[:200], request.POST.get("body", "")[: wording.LONGEST]
+    subject, body = request.POST.get("subject", "")[:200], request.POST.get("body", "")[:_LONGEST_BODY]
     if request.POST.get("purpose") == MessageTemplate.Purpose.DIGEST:
         sample = wording.samples(wording.DIGEST)
         return wording.of_digest(body, Content(title=str(sample["title"]), blocks=tuple(sample["items"])))

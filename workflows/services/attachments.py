@@ -19,6 +19,8 @@ from workflows.services import drafts
 # The most that any channel takes; each has its own limit, which is said when the message is submitted.
 MOST_BYTES = 20 * 2**20
 _AT_MOST = 10
+_PLAIN = "application/octet-stream"
+_BEGINNINGS = {"image/png": b"\x89PNG", "image/jpeg": b"\xff\xd8\xff", "audio/amr": b"#!AMR"}
 
 
 def attach(*, message: Message, name: str, content: bytes, by: User) -> Attachment:
@@ -35,13 +37,20 @@ def attach(*, message: Message, name: str, content: bytes, by: User) -> Attachme
         attachment = Attachment.objects.create(
             message=message,
             name=strip_invisible(name)[-120:],
-            media_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
+            media_type=_media_type(name, content),
             size=len(content),
             sha256=sha256,
             content=content,
         )
         record(Event.MESSAGE_WRITTEN, target=message, facts={"attached": attachment.name, "sha256": sha256})
     return attachment
+
+
+def _media_type(name: str, content: bytes) -> str:
+    """By its name; what is called a picture and is none is just a file, so that no receiver refuses it at night."""
+    # Systems disagree on how this one is written, or do not know it.
+    guessed = "audio/amr" if name.lower().endswith(".amr") else mimetypes.guess_type(name)[0] or _PLAIN
+    return guessed if content.startswith(_BEGINNINGS.get(guessed, b"")) else _PLAIN
 
 
 def detach(*, attachment: Attachment, by: User) -> None:

@@ -122,10 +122,12 @@ def _next_wave(message: Message, now: datetime) -> Wave | None:
     while (
         first := _due(message.pk, now).select_related("channel", "part").order_by("not_before", "id").first()
     ) is not None:
-        rows = _without_the_suppressed(message, _rows_with(first, now))
-        loads = _loads(message, first, rows)
-        if not loads:
+        rows = _rows_with(first, now)
+        if not rows:
             return None  # another worker takes them at this moment, or their recipients have had enough for now
+        loads = _loads(message, first, _without_the_suppressed(message, rows))
+        if not loads:
+            continue
         grant = pacing.take(pacing.channel_lanes(first.channel), now, wanted=len(loads))
         if grant.calls:
             wave = Wave(
