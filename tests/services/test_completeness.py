@@ -224,6 +224,14 @@ class TestDelivery:
         row = Delivery.objects.get()
         assert found("delivery") == [f"delivery {row.pk} was attempted, but the trail does not tell"]
 
+    def test_a_call_to_many_that_the_trail_does_not_tell(self, wecom: Sandbox, alice: User) -> None:
+        to = world.members(world.app(alice, wecom.url), "amy", "bob")
+        message = messages.submit(message_id=world.message(alice, to).pk, by=alice)
+        delivery.dispatch(message.pk)
+        assert found("delivery") == []
+        forget(Event.DELIVERY_ATTEMPTED)
+        assert found("delivery") == [f"message {message.pk} was attempted, but the trail does not tell"]
+
     def test_an_outcome_without_an_attempt(self, alice: User) -> None:
         draft = world.message(alice, world.audience(world.robot(alice), size=2))
         messages.submit(message_id=draft.pk, by=alice)

@@ -119,7 +119,11 @@ def deliveries(window: Window) -> Iterator[Finding]:
     tries = DeliveryAttempt.objects.filter(delivery=OuterRef("pk"), started_at__gte=window.since)
     tried = Delivery.objects.filter(Exists(tries), message__in=messages)
     untold = _("was attempted, but the trail does not tell")
-    yield from _untold(tried, _DELIVERY, [Event.DELIVERY_ATTEMPTED], "delivery", untold)
+    attempted = [Event.DELIVERY_ATTEMPTED]
+    yield from _untold(tried.filter(parcel=None), _DELIVERY, attempted, "delivery", untold)
+    # Those that went together are told of as one call of their message.
+    together = Message.objects.filter(Exists(tried.filter(message=OuterRef("pk"), parcel__isnull=False)))
+    yield from _untold(together, _MESSAGE, attempted, "message", untold)
     hollow = Delivery.objects.filter(message__in=messages, attempts=0).exclude(
         state__in=DELIVERY_DUE | {DeliveryState.CANCELLED}
     )

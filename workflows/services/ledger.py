@@ -292,7 +292,19 @@ def _take(wave: Wave, now: datetime) -> None:
     DeliveryAttempt.objects.bulk_create(
         DeliveryAttempt(delivery=row, number=row.attempts, started_at=now) for row in rows
     )
-    record_all(Entry(what=Event.DELIVERY_ATTEMPTED, target=row, facts={"attempt": row.attempts}) for row in rows)
+    record_all(_attempts(wave, parcel))
+
+
+def _attempts(wave: Wave, parcel: str | None) -> Iterator[Entry]:
+    """One event for each call: of one row, or of a message whose rows go together."""
+    if parcel is None:
+        for load in wave.loads:
+            for row in load.rows:
+                yield Entry(what=Event.DELIVERY_ATTEMPTED, target=row, facts={"attempt": row.attempts})
+        return
+    rows = wave.loads[0].rows
+    facts = {"parcel": parcel, "recipients": len(rows), "first": rows[0].pk, "last": rows[-1].pk}
+    yield Entry(what=Event.DELIVERY_ATTEMPTED, target=wave.message, facts=facts)
 
 
 def hold_back(rows: QuerySet[Delivery], until: datetime) -> None:

@@ -58,6 +58,7 @@ WRITTEN = ("subject", "body", "audience", "reason", "send_at", "valid_until", "u
 # A worker that was asked to dispatch has this long before another is asked: longer than a queue task may live.
 # So many deliveries are worth more than one worker.
 _MANY = 500
+_AT_ONCE = 1000
 HINT_LASTS = timedelta(seconds=75)
 
 
@@ -329,8 +330,8 @@ def release(message: Message, plain: MassSend) -> None:
         for channel_id in rendition.channels
     }
     fingerprint_of = {channel.id: channel.fingerprint for channel in plain.channels}
-    Delivery.objects.bulk_create(
-        (
+    for start in range(0, len(plain.recipients), _AT_ONCE):  # never all of the rows in memory
+        Delivery.objects.bulk_create(
             Delivery(
                 message=message,
                 channel_id=recipient.channel_id,
@@ -341,11 +342,9 @@ def release(message: Message, plain: MassSend) -> None:
                 state=DeliveryState.QUEUED,
                 not_before=due,
             )
-            for recipient in plain.recipients
+            for recipient in plain.recipients[start : start + _AT_ONCE]
             for part in parts_of[recipient.channel_id]
-        ),
-        batch_size=1000,
-    )
+        )
     record(Event.MESSAGE_RELEASED, target=message, why=message.reason, facts={"not_before": due.isoformat()})
     if due <= now:
         wake(message.pk, now)
