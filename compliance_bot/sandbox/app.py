@@ -10,10 +10,14 @@ import re
 import secrets
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from compliance_bot.sandbox.callbacks import Callback, click
 from compliance_bot.sandbox.wecom import BAD_PARAMETER, CHECKS, OK, TOO_LONG, Clock, Refused, Upload, read_json
+
+Show = Callable[["AppMessage"], None]
 
 TOKEN_SECONDS = 7200
 TEXT_BYTES = 2048
@@ -36,6 +40,9 @@ class AppMessage:
     content: str
     shown_to: tuple[str, ...]
     recalled: bool = False
+    task_id: str = ""
+    buttons: tuple[tuple[str, str], ...] = ()
+    """(key, text) of each that calls back."""
 
 
 @dataclass
@@ -48,14 +55,16 @@ class _Seen:
 class Company:
     """One company with its applications; any corp id and secret will do, but a secret that begins with "wrong"."""
 
-    def __init__(self, *, clock: Clock) -> None:
+    def __init__(self, *, clock: Clock, show: Show) -> None:
         self._clock = clock
+        self._show = show
         self._lock = threading.Lock()
         self._tokens: dict[str, float] = {}
         self._messages: list[AppMessage] = []
         self._repeats: dict[str, float] = {}
         self._seen: dict[str, _Seen] = {}
         self._cards: dict[str, AppMessage] = {}
+        self._callback: Callback | None = None
         self.calls: dict[str, int] = {}
         """How often each call was made."""
 
@@ -79,6 +88,27 @@ class Company:
     def messages(self) -> list[AppMessage]:
         with self._lock:
             return list(self._messages)
+
+    def calls_back(self, callback: Callback) -> None:
+        """From now on clicks are told there."""
+        with self._lock:
+            self._callback = callback
+
+    def click(self, msgid: str, user: str, key: str) -> int:
+        """A member presses a card's button: the status with which the callback was answered.
+
+        Raises ValueError with a sentence where there is no such button, or nobody to tell.
+        """
+        with self._lock:
+            found = next((message for message in self._messages if message.msgid == msgid), None)
+            if found is None or key not in dict(found.buttons) or user not in found.shown_to:
+                raise ValueError("there is no such button on a card of this member")
+            if self._callback is None:
+                raise ValueError("nobody is called back: POST /callback first")
+            code = secrets.token_hex(16)
+            self._cards[code] = found
+            callback = self._callback
+        return callback.tell(click(found.agent, user, {"key": key, "task_id": found.task_id, "response_code": code}))
 
     def call(self, path: str, token: str, body: bytes) -> dict[str, Any]:
         """What the service answers to POST /cgi-bin/``path``."""
@@ -135,7 +165,10 @@ class Company:
         if not self._is_repeated(request, now):
             shown = tuple(name for name in (*reached, *others) if self._fits(name, now))
         message = AppMessage(secrets.token_hex(12), now, request["agentid"], msgtype, content, shown)
+        if msgtype == "template_card":
+            message.task_id, message.buttons = _buttons(request["template_card"])
         self._messages.append(message)
+        self._show(message)
         said: dict[str, Any] = {
             **OK,
             "invaliduser": "|".join(gone),
@@ -181,6 +214,13 @@ class Company:
             raise Refused(40077, "invalid response_code")
         card.content = f"{card.content}\n[{button.get('replace_name', '')}]"
         return dict(OK)
+
+
+def _buttons(card: dict[str, Any]) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The task id, and the buttons that call back; one of type 1 opens an address instead."""
+    listed = card.get("button_list") or []
+    calling = (button for button in listed if isinstance(button, dict) and button.get("type") != 1)
+    return str(card.get("task_id", "")), tuple((str(one.get("key")), str(one.get("text"))) for one in calling)
 
 
 def _listed(request: dict[str, Any], name: str) -> list[str]:

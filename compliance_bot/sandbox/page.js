@@ -197,14 +197,28 @@ function day(at) {
 
 const dots = (key) => `·····${key.slice(-4)}`; // a key is a secret, here too
 
+// A card's button presses for the first of those who got it; what came of it, the next message tells.
+function pressed(message, [key, text]) {
+  const button = element("button", "press", text);
+  button.type = "button";
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    const body = JSON.stringify({ msgid: message.msgid, user: message.mentioned[0], key });
+    const answer = await fetch("/click", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    if (!answer.ok) button.after(element("span", "problem", ` ${(await answer.json()).error}`));
+  });
+  return button;
+}
+
 function bubble(message) {
   const at = new Date(message.at * 1000);
   const time = element("time", "", clock(at));
   time.dateTime = at.toISOString();
   const face = element("img");
   Object.assign(face, { src: "/icon.svg", alt: "", width: 36, height: 36 });
+  const presses = (message.buttons ?? []).map((button) => pressed(message, button));
   const by = element("p", "by", `${SAY.robot} ${dots(message.key)}`, time);
-  return element("li", "message", face, element("div", "side", by, element("div", "bubble", ...content(message))));
+  return element("li", "message", face, element("div", "side", by, element("div", "bubble", ...content(message), ...presses)));
 }
 
 function showMessages(messages) {

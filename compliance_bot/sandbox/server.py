@@ -19,13 +19,14 @@ from socketserver import TCPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from compliance_bot.sandbox import news
-from compliance_bot.sandbox.app import Company
+from compliance_bot.sandbox import callbacks, news
+from compliance_bot.sandbox.app import AppMessage, Company
 from compliance_bot.sandbox.wecom import Clock, Fault, World, keep_media, read_faults
 
 HOST = "127.0.0.1"
 DEFAULT_BACK = "http://127.0.0.1:8000/"
 BODY_BYTES = 21 * 1024 * 1024  # a file of 20 MB, and some
+_NAMED = 5
 HERE = Path(__file__).resolve().parent
 FILES = {
     "/page.css": "text/css; charset=utf-8",
@@ -73,7 +74,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, world: World, clock: Clock, back: str) -> None:
         self.world = world
-        self.company = Company(clock=clock)
+        self.company = Company(clock=clock, show=self._show)
         self.clock = clock
         self.back = back
         self.stopping = threading.Event()
@@ -81,6 +82,17 @@ class _Server(ThreadingHTTPServer):
         self.connections_lock = threading.Lock()
         super().__init__((HOST, port), _Handler)
         self.url = f"http://{HOST}:{self.server_address[1]}"
+
+    def _show(self, message: AppMessage) -> None:
+        """The first few of those whom it was shown to stand for all."""
+        self.world.show(
+            f"app-{message.agent}",
+            message.msgtype,
+            message.content,
+            mentioned=message.shown_to[:_NAMED],
+            msgid=message.msgid,
+            buttons=message.buttons,
+        )
 
     def server_bind(self) -> None:
         # HTTPServer's own would ask the name service who 127.0.0.1 is; that can take seconds off-line.
@@ -250,8 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/cgi-bin/webhook/upload_media":
             kind, content_type = query.get("type", ""), self.headers.get("Content-Type", "")
             return _json(self.server.world.upload(query.get("key", ""), kind, body, content_type))
-        if path == "/faults":
-            return self._plan_faults(body)
+        if path in {"/faults", "/callback", "/click"}:
+            return self._order(path, body)
         return _plain(404, "There is nothing here. Robots send to /cgi-bin/webhook/send?key=KEY.")
 
     def _accept(self, send: Callable[[], dict[str, Any]]) -> Reply | None:
@@ -276,16 +288,35 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
         self.close_connection = True
 
-    def _plan_faults(self, body: bytes) -> Reply:
+    def _order(self, path: str, body: bytes) -> Reply:
+        """What the person in front of the sandbox wants of it."""
         # A foreign web page can post a form here, but not JSON without asking first (CORS).
         if self.headers.get_content_type() != "application/json":
             return _plain(415, "Send Content-Type: application/json.")
+        orders = {"/faults": self._plan_faults, "/callback": self._call_back, "/click": self._click}
         try:
-            faults = read_faults(body)
+            return orders[path](body)
         except ValueError as problem:
             return _json({"error": str(problem)}, status=400)
+        except OSError as problem:
+            return _json({"error": f"nobody answers at the callback's address ({problem})"}, status=502)
+
+    def _plan_faults(self, body: bytes) -> Reply:
+        faults = read_faults(body)
         self.server.world.plan_faults(faults)
         return _json({"planned": len(faults)})
+
+    def _call_back(self, body: bytes) -> Reply:
+        self.server.company.calls_back(callbacks.read(body))
+        return _json({"callback": "set"})
+
+    def _click(self, body: bytes) -> Reply:
+        try:
+            pressed = json.loads(body)
+            msgid, user, key = (str(pressed[name]) for name in ("msgid", "user", "key"))
+        except (ValueError, KeyError, TypeError, RecursionError) as problem:
+            raise ValueError("the body must have msgid, user and key") from problem
+        return _json({"answered": self.server.company.click(msgid, user, key)})
 
 
 def _prefers_chinese(accepted: str) -> bool:

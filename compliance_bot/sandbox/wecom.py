@@ -79,6 +79,8 @@ class Message:
     msgtype: str
     content: str
     mentioned: tuple[str, ...] = ()
+    msgid: str = ""
+    buttons: tuple[tuple[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -328,7 +330,8 @@ class Journal:
 def _stored(line: bytes) -> Message | None:
     try:
         fields = json.loads(line)
-        return Message(**{**fields, "mentioned": tuple(fields.get("mentioned", ()))})
+        buttons = tuple((key, text) for key, text in fields.get("buttons", ()))
+        return Message(**{**fields, "mentioned": tuple(fields.get("mentioned", ())), "buttons": buttons})
     except (ValueError, TypeError, AttributeError):
         return None
 
@@ -371,6 +374,16 @@ class World:
         except Refused as refusal:
             return refusal.answer()
 
+    def show(self, key: str, msgtype: str, content: str, **more: Any) -> None:
+        """Put what an application sent on the page, beside what robots say."""
+        with self._lock:
+            self._keep(Message(self._last + 1, key, self._clock(), msgtype, content, **more))
+
+    def _keep(self, message: Message) -> None:
+        self._journal.append(message)
+        self._messages.append(message)
+        self._last = message.n
+
     def messages(self, *, after: int = 0, newest: int | None = None) -> list[Message]:
         """Messages with a number above `after`, oldest first; only the `newest` of them if asked."""
         with self._lock:
@@ -403,11 +416,8 @@ class World:
             in_window = sum(0 <= now - at < WINDOW_SECONDS for at in sent)
             if self._rate_limit and in_window >= MESSAGES_PER_WINDOW:
                 raise Refused(TOO_OFTEN)
-            message = Message(self._last + 1, key, now, msgtype, content, mentioned)
-            self._journal.append(message)
-            self._messages.append(message)
+            self._keep(Message(self._last + 1, key, now, msgtype, content, mentioned))
             sent.append(now)
-            self._last = message.n
 
     def _sent_by(self, key: str) -> deque[float]:
         # The last 20 instants are all that the sliding window can ever ask about.

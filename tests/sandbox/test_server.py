@@ -71,7 +71,18 @@ def test_a_sent_message_can_be_read_back(session: requests.Session, sandbox: San
     answer = send(session, sandbox)
     assert (answer.status_code, answer.json()) == (200, {"errcode": 0, "errmsg": "ok"})
     seen = session.get(f"{sandbox.url}/messages.json", params={"after": 0}, timeout=20)
-    assert seen.json() == [{"n": 1, "key": KEY, "at": NOW, "msgtype": "text", "content": "你好", "mentioned": []}]
+    assert seen.json() == [
+        {
+            "n": 1,
+            "key": KEY,
+            "at": NOW,
+            "msgtype": "text",
+            "content": "你好",
+            "mentioned": [],
+            "msgid": "",
+            "buttons": [],
+        }
+    ]
     assert seen.headers["X-Sandbox-Last"] == "1"
     assert session.get(f"{sandbox.url}/messages.json?after=1", timeout=20).json() == []
 

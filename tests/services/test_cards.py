@@ -1,21 +1,27 @@
 """Cards: sent to linked officers, clicked, and decided under the same rules as on the page."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import requests
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.test import Client
 
 from audit.models import AuditEvent
 from compliance_bot.sandbox import Sandbox
 from tests import people, world
-from tests.services.test_inbound import app, post, xml
+from tests.channels.contract import read_request, reply
+from tests.guardrails import line
+from tests.services.test_inbound import ENVELOPE, app, post, xml
 from workflows.domain.states import ApprovalState, MessageState
 from workflows.models import ApprovalCard, ApprovalRequest, InboundEvent, Message, WeComAccount
 from workflows.services import approvals, cards, inbound, messages, officers
 
 pytestmark = pytest.mark.django_db
 
+KNOWN_TO_BOTH = {"token": ENVELOPE.token, "aes_key": ENVELOPE.aes_key, "receive_id": ENVELOPE.receive_id}
 MAY_DECIDE = "security: {actions: {rules: {mass_send: {cards_may_decide: true}}}}"
 
 
@@ -62,6 +68,26 @@ def click(card: ApprovalCard, *, by: str = "Olivia", key: str = "approve", task_
     inbound.handle(event.pk)
     event.refresh_from_db()
     return event
+
+
+def test_a_button_pressed_in_wecom_releases_the_message(wecom: Sandbox, card: ApprovalCard) -> None:
+    """All the way: the sandbox encrypts, signs and posts; the product believes it and decides."""
+    requests_seen: list[bytes] = []
+
+    def talk(connection: Any, over: Any) -> None:
+        requests_seen.append(read_request(connection))
+        connection.sendall(reply(200, b""))
+
+    with line(talk) as place:
+        where = {"url": f"http://{place}/wecom/desk/callback", **KNOWN_TO_BOTH}
+        assert requests.post(f"{wecom.url}/callback", json=where, timeout=10).ok
+        pressed = {"msgid": wecom.company.messages()[0].msgid, "user": "olivia", "key": "approve"}
+        assert requests.post(f"{wecom.url}/click", json=pressed, timeout=10).json() == {"answered": 200}
+    head, _gap, body = requests_seen[0].partition(b"\r\n\r\n")
+    address = head.split(b" ")[1].decode()
+    assert Client().post(address, body, content_type="text/xml").status_code == 200
+    inbound.handle(InboundEvent.objects.get().pk)
+    assert Message.objects.get().state == MessageState.RELEASED
 
 
 def test_shows_what_is_asked_and_leads_to_its_page(wecom: Sandbox, card: ApprovalCard) -> None:
