@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import time_machine
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection, transaction
@@ -103,12 +104,13 @@ class TestPausingEverything:
     def test_keeps_a_retry_at_its_time(self, wecom: Sandbox, alice: User, olivia: User) -> None:
         wecom.wecom.plan_faults([Fault("errcode", code=-1)])
         message = released(alice, wecom.url)
-        delivery.dispatch(message.pk)
-        retry_at = Delivery.objects.get().not_before
-        paused = pauses.pause(by=olivia, reason="Wrong figures")
-        carry_on()
-        pauses.resume(pause_id=paused.pk, by=olivia, reason="Right again")
-        delivery.dispatch(message.pk)
+        with time_machine.travel(timezone.now(), tick=False):
+            delivery.dispatch(message.pk)
+            retry_at = Delivery.objects.get().not_before
+            paused = pauses.pause(by=olivia, reason="Wrong figures")
+            carry_on()
+            pauses.resume(pause_id=paused.pk, by=olivia, reason="Right again")
+            delivery.dispatch(message.pk)
         message.refresh_from_db()
         assert Delivery.objects.get().not_before == retry_at
         assert message.next_attempt_at is not None

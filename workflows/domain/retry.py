@@ -7,6 +7,7 @@ from workflows.domain.states import Priority
 
 MAX_ATTEMPTS = 5
 _BASE_SECONDS = 2.0
+_LEAST_SECONDS = 1.0  # whoever was busy a moment ago is so still
 _CAP_SECONDS = 300.0
 
 LONGEST: Mapping[Priority, timedelta] = {
@@ -25,4 +26,5 @@ def backoff(attempt: int, *, fraction: float, at_least: float | None = None) -> 
     the receiving system asked for (Retry-After); it is a floor, and jitter goes on top of it.
     """
     ceiling = min(_CAP_SECONDS, _BASE_SECONDS * 2.0**attempt)
-    return (at_least or 0.0) + fraction * ceiling
+    jitter = fraction * ceiling
+    return at_least + jitter if at_least else max(_LEAST_SECONDS, jitter)
