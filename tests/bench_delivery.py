@@ -138,11 +138,11 @@ import json
 from datetime import timedelta
 from django.utils import timezone
 from workflows.models import Delivery
-from workflows.services import ledger
+from workflows.services import ledger, outcomes
 later = timezone.now() + ledger.LEASE
-while rows := list(ledger.abandoned(later)[:500]):
+while rows := list(outcomes.abandoned(later)[:500]):
     for row in rows:
-        ledger.give_up(row, later)
+        outcomes.give_up(row, later)
 print(json.dumps(True))
 """
 

@@ -16,7 +16,7 @@ from workflows.domain.errors import NotPermitted, ReasonRequired, WrongState
 from workflows.domain.retry import MAX_ATTEMPTS
 from workflows.domain.states import DeliveryState, MessageState
 from workflows.models import Channel, Delivery, DeliveryAttempt, Message, SecretRef
-from workflows.services import clock, delivery, ledger, messages, secrets, settling
+from workflows.services import clock, delivery, ledger, messages, outcomes, secrets, settling
 
 pytestmark = pytest.mark.django_db
 
@@ -201,7 +201,7 @@ def test_a_channel_that_was_changed_after_the_release_sends_nothing(wecom: Sandb
 
 def give_up_the_call() -> None:
     later = timezone.now() + ledger.LEASE
-    ledger.give_up(ledger.abandoned(later).get(), later)
+    outcomes.give_up(outcomes.abandoned(later).get(), later)
 
 
 class TestAWorkerThatVanishes:
@@ -212,7 +212,7 @@ class TestAWorkerThatVanishes:
         assert self.claim is not None
 
     def test_leaves_an_unknown_once_its_lease_is_over(self) -> None:
-        assert not ledger.abandoned(timezone.now())
+        assert not outcomes.abandoned(timezone.now())
         give_up_the_call()
         assert states() == [DeliveryState.UNKNOWN]
         assert Delivery.objects.get().code == "worker_lost"
@@ -222,7 +222,7 @@ class TestAWorkerThatVanishes:
 
         give_up_the_call()
         assert self.claim is not None
-        ledger.finish(self.claim, [Receipt(reply="ok")])
+        outcomes.finish(self.claim, [Receipt(reply="ok")])
         assert states() == [DeliveryState.SENT]
 
     def test_cannot_overwrite_what_a_person_settled(self) -> None:
@@ -231,7 +231,7 @@ class TestAWorkerThatVanishes:
         give_up_the_call()
         settling.send_again([Delivery.objects.get().pk], by=people.olivia(), reason="Looked")
         assert self.claim is not None
-        ledger.finish(self.claim, [Rejected("late", "Too late.")])
+        outcomes.finish(self.claim, [Rejected("late", "Too late.")])
         assert states() == [DeliveryState.QUEUED]
 
 

@@ -32,7 +32,7 @@ from workflows.models import (
     Message,
     SendingPause,
 )
-from workflows.services import approvals, clock, delivery, ledger, messages, pauses, runs, settling
+from workflows.services import approvals, clock, delivery, ledger, messages, outcomes, pauses, runs, settling
 
 pytestmark = pytest.mark.django_db
 
@@ -230,7 +230,7 @@ class TestHaltingOneMessage:
         message = released(alice, wecom.url, parts=3)
         claim = ledger.claim(message.pk)
         assert claim is not None
-        ledger.finish(claim, [Receipt(reply="ok")])
+        outcomes.finish(claim, [Receipt(reply="ok")])
         return message
 
     @pytest.fixture

@@ -17,7 +17,7 @@ from workflows.channels import Receipt
 from workflows.domain.errors import WorkflowError
 from workflows.domain.states import ApprovalState, MessageState, Verdict
 from workflows.models import ApprovalDecision, ApprovalRequest, Cadence, Delivery, DeliveryAttempt, Message, Run
-from workflows.services import approvals, delivery, ledger, messages, runs
+from workflows.services import approvals, delivery, ledger, messages, outcomes, runs
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -153,7 +153,7 @@ def test_two_workers_that_finish_the_last_two_deliveries_finish_the_message() ->
 
 
 def _finish(wave: ledger.Wave) -> None:
-    ledger.finish(wave, [Receipt()])
+    outcomes.finish(wave, [Receipt()])
     delivery.dispatch(wave.message.pk)
 
 

@@ -15,7 +15,7 @@ from tests import people, world
 from workflows.domain.errors import Invalid
 from workflows.domain.states import DeliveryState, MessageState
 from workflows.models import AccessToken, Audience, Channel, Delivery, DeliveryAttempt, Message
-from workflows.services import clock, delivery, ledger, messages
+from workflows.services import attachments, clock, delivery, ledger, messages
 
 pytestmark = pytest.mark.django_db
 
@@ -85,7 +85,7 @@ class TestMembersOfAnApplication:
         message = released(alice, world.members(world.app(alice, wecom.url), *(f"user{n}" for n in range(300))))
         wave = ledger.claim(message.pk)
         assert wave is not None
-        with time_machine.travel(timezone.now() + timedelta(seconds=46), tick=False) as traveller:
+        with time_machine.travel(timezone.now() + ledger.LEASE, tick=False) as traveller:
             clock.tick()
             assert states() == {"waiting": 300}
             traveller.shift(timedelta(minutes=1))
@@ -220,3 +220,14 @@ class TestWhatGoesFirst:
     def test_what_would_be_late_is_not_submitted(self, alice: User) -> None:
         with pytest.raises(Invalid, match="too late"):
             released(alice, world.members(world.app(alice), "amy"), valid_until=timezone.now())
+
+
+def test_a_file_whose_arrival_is_uncertain_is_not_sent_again(wecom: Sandbox, alice: User) -> None:
+    """It would be uploaded anew, and WeCom would take it for another message."""
+    to = world.members(world.app(alice, wecom.url), "amy")
+    draft = world.message(alice, to)
+    attachments.attach(message=draft, name="rules.pdf", content=b"%PDF-1.7 rules", by=alice)
+    message = messages.submit(message_id=draft.pk, by=alice)
+    wecom.wecom.plan_faults([Fault("hang", seconds=0), Fault("reset_after")])
+    delivery.dispatch(message.pk)
+    assert states() == {"sent": 1, "unknown": 1}

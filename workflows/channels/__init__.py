@@ -133,8 +133,8 @@ class Channel(ABC):
     recallable_for: ClassVar[timedelta] = timedelta(0)
     """How long after it was sent a message can be taken back."""
 
-    def repeatable_for(self, config: Mapping[str, Any]) -> timedelta:
-        """How long the receiver recognises a repeated ``Parcel.key``; zero where it never does."""
+    def repeatable_for(self, config: Mapping[str, Any], form: str) -> timedelta:
+        """How long the receiver recognises a repeated parcel of a part of this form; zero where it never does."""
         return timedelta(0)
 
     def clean_address(self, address: str) -> str:

@@ -78,7 +78,7 @@ class Email(Channel):
     config_form = EmailForm
     per_minute = 300
 
-    def repeatable_for(self, config: Mapping[str, Any]) -> timedelta:
+    def repeatable_for(self, config: Mapping[str, Any], form: str) -> timedelta:
         return _RECOGNISES if config.get("recognises_repetitions") else timedelta(0)
 
     def clean_address(self, address: str) -> str:

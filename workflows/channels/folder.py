@@ -39,7 +39,7 @@ class Folder(Channel):
     speaks_to_a_group = True
     per_minute = 600
 
-    def repeatable_for(self, config: Mapping[str, Any]) -> timedelta:
+    def repeatable_for(self, config: Mapping[str, Any], form: str) -> timedelta:
         """Writing it again writes the same file."""
         return timedelta(days=365)
 

@@ -57,7 +57,7 @@ class Webhook(PostingChannel):
     per_minute = 600
     side_by_side = 16
 
-    def repeatable_for(self, config: Mapping[str, Any]) -> timedelta:
+    def repeatable_for(self, config: Mapping[str, Any], form: str) -> timedelta:
         return _RECOGNISES if config.get("recognises_repetitions") else timedelta(0)
 
     def clean_address(self, address: str) -> str:

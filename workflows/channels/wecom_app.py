@@ -85,9 +85,12 @@ class WeComApp(Channel):
     recallable_for = timedelta(hours=24)
     limits: ClassVar[Limits] = wecom.LIMITS
 
-    def repeatable_for(self, config: Mapping[str, Any]) -> timedelta:
-        """The same JSON is not shown twice within this time at least (``enable_duplicate_check``)."""
-        return _DUPLICATES
+    def repeatable_for(self, config: Mapping[str, Any], form: str) -> timedelta:
+        """The same JSON is not shown twice within this time at least (``enable_duplicate_check``).
+
+        A file is uploaded anew each time, so its JSON is never the same.
+        """
+        return timedelta(0) if form == "file" else _DUPLICATES
 
     def clean_address(self, address: str) -> str:
         cleaned = address.strip().lower()

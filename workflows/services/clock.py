@@ -12,7 +12,7 @@ from audit import context, forwarding, reports, sealing
 from audit.export import jobs
 from workflows.domain.states import MessageState, WorkflowState
 from workflows.models import ApprovalRequest, Cadence, Message
-from workflows.services import approvals, delivery, imports, inbound, ledger, messages, runs
+from workflows.services import approvals, delivery, imports, inbound, messages, outcomes, runs
 from workflows.services.queue import enqueue
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def tick() -> None:
     _each("request", approvals.due(now).values_list("pk", flat=True), approvals.carry_out_due)
     _each("request", approvals.to_remind(now).values_list("pk", flat=True), approvals.remind)
     _each("run", runs.abandoned(now), lambda run: runs.hand_out_again(run, now))
-    _each("delivery", ledger.abandoned(now), lambda row: ledger.give_up(row, now))
+    _each("delivery", outcomes.abandoned(now), lambda row: outcomes.give_up(row, now))
     _each("channel", delivery.to_probe(now), delivery.resume)
     _each("callback", inbound.left_over(now), lambda event: inbound.handle(event.pk))
     _each("seal", [now], sealing.seal_due)

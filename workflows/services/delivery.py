@@ -32,7 +32,7 @@ from workflows.domain.states import (
 )
 from workflows.models import Channel, Delivery, Message, SendingPause
 from workflows.registry import UnknownKind
-from workflows.services import approvals, ledger, messages, pauses
+from workflows.services import approvals, ledger, messages, outcomes, pauses
 from workflows.services.ledger import Wave
 from workflows.services.lines import Lines
 from workflows.services.reasons import clean_reason
@@ -57,7 +57,7 @@ def dispatch(message_id: int) -> int:
             calls += len(wave.loads)
             unforeseen = [result for result in results if not isinstance(result, Receipt | DeliveryError)]
             with transaction.atomic():
-                ledger.finish(wave, results)
+                outcomes.finish(wave, results)
                 goes_on = not unforeseen and time.monotonic() < deadline
                 wave = ledger.claim(message_id) if goes_on else None
             if unforeseen:

@@ -1,17 +1,15 @@
-"""The rows of deliveries: claimed in waves before their calls, and told the truth after them.
+"""The rows of deliveries, claimed in waves before their calls; ``outcomes`` tells them the truth afterwards.
 
 A wave is what one worker sends side by side: rows of one message, channel and part. It is marked ``sending`` and
 committed before the first call, so a worker that dies leaves rows with a lease, and what became of them is ``unknown``
 - or, where the receiver recognises a repetition, they are repeated as the very parcels that they were.
 """
 
-import random
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
@@ -24,9 +22,7 @@ from django.utils.translation import gettext as _
 from audit import context
 from audit.recorder import Entry, Outcome, record, record_all
 from workflows import channels
-from workflows.channels import DeliveryError, OutcomeUnknown, Parcel, Receipt, Rejected, TryLater
-from workflows.domain import retry
-from workflows.domain.content import Part
+from workflows.channels import Parcel
 from workflows.domain.errors import WrongState
 from workflows.domain.events import Event
 from workflows.domain.states import (
@@ -34,24 +30,20 @@ from workflows.domain.states import (
     DELIVERY_DUE,
     DeliveryState,
     MessageState,
-    Priority,
 )
 from workflows.models import ApprovalRequest, Channel, Delivery, DeliveryAttempt, Message, Suppression
 from workflows.models.suppression import folded
-from workflows.services import messages, pacing, pauses, standing
-from workflows.services.queue import enqueue
+from workflows.services import pacing, pauses, standing
 
-# Longer than any adapter's call may take (its total deadline is 15 s), so that a live worker is never overtaken.
-LEASE = timedelta(seconds=45)
-_NOTHING = Parcel(part=Part(number=1, of=1, text=""), addresses=(), key="")
+# Longer than any adapter's call may take (a token, an upload, both once more, and the call itself), so that a live
+# worker is never overtaken.
+LEASE = timedelta(seconds=100)
 # Seconds after the first call of a wave in which its last one may begin.
 _LAST_BEGINS = 20.0
 _CALLS_A_THREAD = 4
 # So many more urgent messages are looked at between two waves.
 _STEPS_ASIDE = 5
 _KEYS = uuid.UUID("5d1c3f0a-8f5e-4a53-9d2f-6a0f4a1f9b57")
-# A channel that is out of order is tried again after so long, and twice as long each further time.
-_FIRST_PROBE, _LAST_PROBE = timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +63,6 @@ class Wave:
     fingerprint: str
     loads: Sequence[Load]
     grant: pacing.Grant
-
-
-# Claiming
 
 
 @transaction.atomic
@@ -164,7 +153,7 @@ def not_held(message_id: int, now: datetime) -> QuerySet[Delivery]:
 
 def _rows_with(first: Delivery, now: datetime) -> list[Delivery]:
     """``first`` and what may leave side by side with it, locked. Rows that another worker holds are left to it."""
-    adapter = _adapter(first.channel)
+    adapter = adapter_of(first.channel)
     if first.parcel is not None:
         return _rows_of_parcel(first)
     rows = _due(first.message_id, now).filter(
@@ -257,7 +246,7 @@ def _without_the_suppressed(message: Message, rows: list[Delivery]) -> list[Deli
 
 def _loads(message: Message, first: Delivery, rows: Sequence[Delivery]) -> list[Load]:
     """One parcel for all of the rows where the channel takes many at once, else one for each."""
-    adapter = _adapter(first.channel)
+    adapter = adapter_of(first.channel)
     part = first.part.as_part()
     if rows and adapter is not None and adapter.at_once > 1:
         rows = sorted(rows, key=lambda row: row.pk)  # the same order when it is repeated
@@ -323,181 +312,6 @@ def _expire(message: Message) -> None:
         record(Event.DELIVERY_FAILED, target=message, outcome=Outcome.FAILURE, why=why, facts={"too_late": late})
 
 
-# What came of it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fate:
-    """What a row becomes."""
-
-    state: DeliveryState
-    code: str = ""
-    detail: str = ""
-    receipt: str = ""
-    not_before: datetime | None = None
-
-
-_EVENT_OF = {
-    DeliveryState.SENT: (Event.DELIVERY_SENT, Outcome.SUCCESS),
-    DeliveryState.WAITING: (Event.DELIVERY_POSTPONED, Outcome.FAILURE),
-    DeliveryState.UNKNOWN: (Event.DELIVERY_UNKNOWN, Outcome.FAILURE),
-    DeliveryState.FAILED: (Event.DELIVERY_FAILED, Outcome.FAILURE),
-    DeliveryState.DEAD: (Event.DELIVERY_FAILED, Outcome.FAILURE),
-}
-
-
-@transaction.atomic
-def finish(wave: Wave, results: Sequence[Receipt | DeliveryError | BaseException]) -> None:
-    """Keep what came of each parcel. A row whose call ended in an unforeseen way is left to its lease."""
-    now = timezone.now()
-    with under(wave.message):
-        pacing.free(wave.grant, now)
-        fates = {
-            row: fate
-            for load, result in zip(wave.loads, results, strict=True)
-            if isinstance(result, Receipt | DeliveryError)
-            for row, fate in _fates(wave, load, result, now)
-        }
-        keep(fates, now)
-        for error in (result for result in results if isinstance(result, DeliveryError)):
-            _tell_channel(wave.channel, error, now)
-        if wave.channel.broken_at is not None and any(isinstance(result, Receipt) for result in results):
-            _mark_repaired(wave.channel)
-
-
-def _fates(wave: Wave, load: Load, result: Receipt | DeliveryError, now: datetime) -> Iterator[tuple[Delivery, Fate]]:
-    luck = random.random()  # noqa: S311 - jitter, the same for all of a parcel: it stays together
-    for row in load.rows:
-        match result:
-            case Receipt():
-                refusal = result.refused.get(row.address)
-                yield row, _failed(refusal) if refusal else _sent(result)
-            case Rejected(channel_broken=True):
-                yield row, _again(wave, row, result, now, luck, otherwise=DeliveryState.DEAD)
-            case Rejected():
-                yield row, _failed(result)
-            case TryLater():
-                yield row, _again(wave, row, result, now, luck, otherwise=DeliveryState.DEAD)
-            case _:
-                yield row, _maybe_again(wave, row, result, now, luck)
-
-
-def _sent(receipt: Receipt) -> Fate:
-    return Fate(state=DeliveryState.SENT, detail=receipt.reply[:500], receipt=receipt.reference[:200])
-
-
-def _failed(error: DeliveryError) -> Fate:
-    return Fate(state=DeliveryState.FAILED, code=error.code[:40], detail=str(error)[:500])
-
-
-def _again(
-    wave: Wave, row: Delivery, error: DeliveryError, now: datetime, luck: float, *, otherwise: DeliveryState
-) -> Fate:
-    """Another try, unless there were enough, or the message would be stale by then."""
-    tries = row.attempts - row.attempts_before
-    asked_for = error.retry_after if isinstance(error, TryLater) else None
-    wait = retry.backoff(tries, fraction=luck, at_least=asked_for)
-    at = now + timedelta(seconds=wait)
-    first = row.first_tried_at or now
-    is_worth_it = tries < retry.MAX_ATTEMPTS and at <= first + retry.LONGEST[Priority(wave.message.priority)]
-    state = DeliveryState.WAITING if is_worth_it else otherwise
-    return Fate(state=state, code=error.code[:40], detail=str(error)[:500], not_before=at if is_worth_it else None)
-
-
-def _maybe_again(wave: Wave, row: Delivery, error: DeliveryError, now: datetime, luck: float) -> Fate:
-    """It may have arrived: repeated only while the receiver would recognise the repetition."""
-    adapter = _adapter(wave.channel)
-    window = adapter.repeatable_for(wave.channel.config) if adapter else timedelta(0)
-    fate = _again(wave, row, error, now, luck, otherwise=DeliveryState.UNKNOWN)
-    if fate.not_before is None or fate.not_before + LEASE <= (row.first_tried_at or now) + window:
-        return fate
-    return replace(fate, state=DeliveryState.UNKNOWN, not_before=None)
-
-
-def keep(fates: Mapping[Delivery, Fate], now: datetime) -> None:
-    """Write what rows became, unless a newer try or a person has overtaken this one."""
-    # A swept row is already ``unknown``; a certain answer that comes late is still the better truth.
-    open_rows = Delivery.objects.filter(
-        pk__in=[row.pk for row in fates], state__in=[DeliveryState.SENDING, DeliveryState.UNKNOWN]
-    )
-    current = dict(open_rows.select_for_update(of=("self",)).order_by("pk").values_list("pk", "attempts"))
-    valid = [row for row in fates if current.get(row.pk) == row.attempts]
-    alike = defaultdict(list)
-    for row in valid:
-        alike[fates[row], row.attempts].append(row.pk)
-    for (fate, attempt), pks in alike.items():
-        Delivery.objects.filter(pk__in=pks).update(
-            state=fate.state,
-            lease_until=None,
-            not_before=fate.not_before,
-            sent_at=now if fate.state == DeliveryState.SENT else None,
-            code=fate.code,
-            detail=fate.detail,
-            receipt=fate.receipt,
-        )
-        DeliveryAttempt.objects.filter(delivery__in=pks, number=attempt).update(
-            finished_at=now, outcome=fate.state, code=fate.code, detail=fate.detail
-        )
-    record_all(_told(row, fates[row]) for row in valid)
-
-
-def _told(row: Delivery, fate: Fate) -> Entry:
-    what, outcome = _EVENT_OF[fate.state]
-    facts = {"attempt": row.attempts, "code": fate.code, "detail": fate.detail}
-    return Entry(what=what, target=row, outcome=outcome, facts=facts)
-
-
-def _tell_channel(channel: Channel, error: DeliveryError, now: datetime) -> None:
-    if isinstance(error, Rejected) and error.channel_broken:
-        _mark_broken(channel, str(error), now)
-    elif isinstance(error, TryLater) and error.retry_after is not None:
-        # The receiver asked for quiet: nothing goes through this channel before that.
-        until = now + timedelta(seconds=error.retry_after)
-        hold_back(Delivery.objects.filter(channel=channel, not_before__lt=until), until)
-
-
-def _mark_broken(channel: Channel, why: str, now: datetime) -> None:
-    """Out of order, and tried again with one call after a while, later and later."""
-    since = channel.broken_at or now
-    probe_at = now + min(max(_FIRST_PROBE, now - since), _LAST_PROBE)
-    newly = Channel.objects.filter(pk=channel.pk, broken_at=None).update(
-        broken_at=now, broken_why=why[:300], probe_at=probe_at
-    )
-    if newly:
-        record(Event.CHANNEL_BROKEN, target=channel, outcome=Outcome.FAILURE, why=why)
-        enqueue("workflows.tasks.alert_channel", channel.pk)
-    else:
-        Channel.objects.filter(pk=channel.pk).update(broken_why=why[:300], probe_at=probe_at)
-
-
-def _mark_repaired(channel: Channel) -> None:
-    if Channel.objects.filter(pk=channel.pk, broken_at__isnull=False).update(
-        broken_at=None, broken_why="", probe_at=None
-    ):
-        record(Event.CHANNEL_REPAIRED, target=channel, why=_("it took a message again"))
-        messages.look_again(Delivery.objects.filter(channel=channel))
-
-
-def abandoned(now: datetime) -> QuerySet[Delivery]:
-    """Rows whose worker vanished in mid-call."""
-    rows = Delivery.objects.filter(state=DeliveryState.SENDING, lease_until__lte=now)
-    return rows.select_related("message", "channel", "part")
-
-
-def give_up(row: Delivery, now: datetime) -> None:
-    """Nobody knows whether an abandoned call arrived: repeated where the receiver would notice, else a person looks.
-
-    All rows of one parcel together, so that they stay together.
-    """
-    gone = OutcomeUnknown("worker_lost", _("The worker stopped during the call; it may have arrived."))
-    no_slots = pacing.Grant(calls=1, ask_again=now)
-    wave = Wave(message=row.message, channel=row.channel, fingerprint="", loads=(), grant=no_slots)
-    together = Q(pk=row.pk) if row.parcel is None else Q(parcel=row.parcel)
-    with transaction.atomic(), under(row.message):
-        fates = _fates(wave, Load(parcel=_NOTHING, rows=list(abandoned(now).filter(together))), gone, now)
-        keep(dict(fates), now)
-
-
 @contextmanager
 def under(message: Message) -> Iterator[None]:
     """Whatever a worker does for a message follows from who released it."""
@@ -508,6 +322,6 @@ def under(message: Message) -> Iterator[None]:
         yield
 
 
-def _adapter(channel: Channel) -> channels.Channel | None:
+def adapter_of(channel: Channel) -> channels.Channel | None:
     """None for a kind that this version does not have: its call will say so."""
     return next((adapter for adapter in channels.registry if adapter.kind == channel.kind), None)

@@ -17,7 +17,7 @@ from workflows.models import Channel, SendSlot
 # A receiver's minute, and some for a clock that is being corrected.
 WINDOW = timedelta(seconds=60.5)
 # A call that never comes to its end is counted this long before its window begins.
-_LONGEST_CALL = timedelta(seconds=45)
+_LONGEST_CALL = timedelta(seconds=100)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from workflows.domain.text import clip
 from workflows.domain.wecom_errcodes import ErrorClass, lookup
 
 LIMITS = Limits(connect=5, read=10, total=15, max_bytes=256 * 1024)
-UPLOAD = Limits(connect=5, read=30, total=40, max_bytes=64 * 1024)
+UPLOAD = Limits(connect=5, read=20, total=25, max_bytes=64 * 1024)
 
 # What WeCom appends to errmsg: a trace of the request, the caller's address, a link to its tool.
 _TRACE = re.compile(r"[,.;\s]*\b(?:hint|from ip|more info)\b.*", re.IGNORECASE | re.DOTALL)
