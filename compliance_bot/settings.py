@@ -119,9 +119,10 @@ CACHES = {
 
 # Retries belong to our own rows (docs/decisions/0002); the queue only carries hints. A task may wait behind
 # queue_limit others per worker, so retry is far above timeout.
+REDIS_URL = env.text("REDIS_URL", "")
 Q_CLUSTER = {
     "name": "compliance-bot",
-    "orm": "default",
+    **({"redis": REDIS_URL} if REDIS_URL else {"orm": "default"}),
     "workers": env.number("WORKERS", 2),
     "queue_limit": 2,
     "bulk": 1,

@@ -23,6 +23,12 @@ def postgresql() -> str:
 
 
 @cache
+def redis() -> str:
+    """The path of a Redis server, or ""."""
+    return shutil.which("redis-server") or ""
+
+
+@cache
 def chromium() -> str:
     """The path of a Chromium, or ""."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome") or ""

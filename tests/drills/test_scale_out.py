@@ -4,13 +4,16 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 import pytest
+from redis import Redis
+from redis.exceptions import RedisError
 
 from tests import machine
-from tests.product import ROOT, Product, installed, postgresql_database, wait_for
+from tests.product import ROOT, Product, free_port, installed, postgresql_database, wait_for
 
 pytestmark = pytest.mark.drill
 
@@ -98,12 +101,35 @@ def received(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     process.wait()
 
 
+@pytest.fixture(params=["database", "redis"])
+def broker(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Where hints wait."""
+    if request.param == "database":
+        yield {}
+        return
+    machine.require(machine.redis(), "Redis")
+    port = free_port()
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    process = subprocess.Popen([machine.redis(), *options], stdout=subprocess.DEVNULL)
+    client = Redis(port=port)
+
+    def answers() -> bool:
+        with suppress(RedisError):
+            return bool(client.ping())
+        return False
+
+    wait_for(answers, "Redis to answer")
+    yield {"REDIS_URL": f"redis://127.0.0.1:{port}"}
+    process.terminate()
+    process.wait()
+
+
 @pytest.fixture
-def product(tmp_path: Path, database_url: str, received: tuple[int, Path]) -> Iterator[Product]:
+def product(tmp_path: Path, database_url: str, received: tuple[int, Path], broker: dict[str, str]) -> Iterator[Product]:
     with installed(tmp_path / "data", database_url=database_url, sandbox_port=received[0]) as product:
         policy = tmp_path / "policy.yaml"
         policy.write_text("security: {actions: {rate_limit_per_minute: 1000000, require_approval_for: []}}\n")
-        product.environment |= {"POLICY_FILE": str(policy), "WORKERS": "3"}
+        product.environment |= {"POLICY_FILE": str(policy), "WORKERS": "3", **broker}
         yield product
 
 
