@@ -18,7 +18,7 @@ from workflows.domain.states import MessageState
 from workflows.models import Digest, DigestFeed, Workflow
 
 _NEWEST = 50
-_LEFT = [MessageState.RELEASED, MessageState.SENT, MessageState.PARTLY_SENT]
+_LEFT = [MessageState.SENT, MessageState.PARTLY_SENT]
 
 
 def open_feed(*, workflow: Workflow, by: User) -> str:
